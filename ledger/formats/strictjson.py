@@ -1,0 +1,95 @@
+"""JSON (RFC 8259) as evidence needs it: one reading only, bounded in size and depth.
+
+Refused: bytes that are not UTF-8, a byte order mark, duplicate member names, NaN and infinities, lone surrogates,
+integers beyond 2^53-1 (other readers would round them), nesting deeper than `MAX_DEPTH`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from ledger.errors import Malformed
+
+MAX_DEPTH = 32
+MAX_INTEGER = 2**53 - 1
+
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+
+
+def loads(data: bytes, *, what: str, max_bytes: int) -> Any:
+    """The value that `data` holds. Raises Malformed, naming `what`, for anything the module's text refuses."""
+    if len(data) > max_bytes:
+        raise Malformed(what, f"{len(data):,} bytes is more than the {max_bytes:,} allowed")
+    _check_depth(data, what)
+    try:
+        text = data.decode("utf-8")
+        value = json.loads(
+            text, object_pairs_hook=_unique(what), parse_constant=_no_constant(what), parse_int=_integer(what)
+        )
+    except UnicodeDecodeError as error:
+        raise Malformed(what, f"not UTF-8 at byte {error.start}") from error
+    except json.JSONDecodeError as error:
+        raise Malformed(what, f"not JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
+    if "\\u" in text:
+        _check_surrogates(value, what)
+    return value
+
+
+def loads_object(data: bytes, *, what: str, max_bytes: int) -> dict[str, Any]:
+    """Like `loads`, for formats whose top is an object."""
+    value = loads(data, what=what, max_bytes=max_bytes)
+    if not isinstance(value, dict):
+        raise Malformed(what, "must be a JSON object")
+    return value
+
+
+def _check_depth(data: bytes, what: str) -> None:
+    # before parsing: the parser recurses, and its limit is the interpreter's, not ours
+    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return
+    depth = 0
+    for token in _BRACKETS.finditer(data):
+        if token.group() in (b"[", b"{"):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise Malformed(what, f"nested deeper than {MAX_DEPTH}")
+        elif token.group() in (b"]", b"}"):
+            depth -= 1
+
+
+def _unique(what: str) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(pairs)
+        if len(value) != len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise Malformed(what, f"member {twice[:64]!r} stands twice")
+        return value
+
+    return build
+
+
+def _no_constant(what: str) -> Callable[[str], NoReturn]:
+    def refuse(name: str) -> NoReturn:
+        raise Malformed(what, f"{name} is not a JSON number")
+
+    return refuse
+
+
+def _integer(what: str) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if len(text) > 17 or abs(int(text)) > MAX_INTEGER:
+            raise Malformed(what, f"integer {text[:20]} is beyond 2^53-1; write it as a string")
+        return int(text)
+
+    return parse
+
+
+def _check_surrogates(value: Any, what: str) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise Malformed(what, "a lone surrogate is not text") from error
