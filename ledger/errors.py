@@ -18,7 +18,8 @@ YunxiError
         ├── InclusionInvalid
         ├── ConsistencyInvalid
         ├── CheckpointInvalid
-        └── AnchorInvalid
+        ├── AnchorInvalid
+        └── PayloadInvalid
 
 `code` is stable and documented in docs/errors.md; a test holds the two together.
 """
@@ -151,3 +152,9 @@ class AnchorInvalid(NotProven):
     """The anchor named in the receipt is not one the trust file's chain could hold."""
 
     code = "anchor-invalid"
+
+
+class PayloadInvalid(NotProven):
+    """A stored ciphertext does not open, or opens to something else than the statement committed to."""
+
+    code = "payload-invalid"

@@ -1,0 +1,115 @@
+"""One way to a node's database, SQLite or PostgreSQL: transactions, and rows in bulk.
+
+A transaction opened with `writing()` is durable when the block ends without an exception (SQLite: WAL with
+`synchronous=FULL`; PostgreSQL: its default `synchronous_commit`), and nothing of it remains otherwise. Any number of
+processes may open the same database; SQLite lets one write at a time, PostgreSQL one per log (see `sequencer`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Table, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+
+from ledger.errors import StorageFailed
+
+BUSY_TIMEOUT_S = 60
+_WRITING = "yunxi_writing"
+
+
+class Database:
+    """An engine with the durability this ledger needs. `engine` is for reading and for other packages' tables."""
+
+    def __init__(self, url: str | URL) -> None:
+        self.url = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        if self.is_sqlite:
+            self.engine = create_engine(self.url, connect_args={"timeout": BUSY_TIMEOUT_S})
+            event.listen(self.engine, "connect", _configure_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            self.engine = create_engine(self.url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A write transaction. Raises StorageFailed when the database cannot take it; IntegrityError passes through,
+        because it is an answer about the rows and not about the database."""
+        try:
+            with self.engine.connect().execution_options(**{_WRITING: True}) as connection, connection.begin():
+                yield connection
+        except IntegrityError:
+            raise
+        except DBAPIError as error:
+            raise StorageFailed(_explain(error)) from error
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A read transaction: one consistent snapshot, never blocking a writer."""
+        try:
+            with self.engine.connect() as connection, connection.begin():
+                yield connection
+        except SQLAlchemyError as error:
+            raise StorageFailed(_explain(error)) from error
+
+    def close(self) -> None:
+        """Closes pooled connections."""
+        self.engine.dispose()
+
+
+def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Inserts `rows`, each with the table's columns in their order, by the driver's own bulk path.
+
+    SQLAlchemy's insert costs as much again as SQLite itself, and PostgreSQL's COPY is twice as fast as its INSERT.
+    """
+    if not rows:
+        return
+    names = [column.name for column in table.columns]
+    if connection.dialect.name == "sqlite":
+        marks = ",".join("?" * len(names))
+        columns = ",".join(f'"{name}"' for name in names)
+        connection.exec_driver_sql(f'INSERT INTO "{table.name}" ({columns}) VALUES ({marks})', list(rows))  # noqa: S608
+    else:
+        _copy_rows(connection, table, rows)
+
+
+def _copy_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    from psycopg import sql  # only where PostgreSQL is used: psycopg is an optional dependency
+
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    names = sql.SQL(",").join(sql.Identifier(column.name) for column in table.columns)
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(sql.Identifier(table.name), names)
+    with driver.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.set_types([_PG_TYPES[type(column.type).__name__] for column in table.columns])
+        for row in rows:
+            copy.write_row(row)
+
+
+_PG_TYPES = {"BigInteger": "int8", "Integer": "int4", "LargeBinary": "bytea", "String": "varchar", "Text": "text"}
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver's own BEGIN comes too late and is never IMMEDIATE
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA secure_delete=ON")
+    connection.execute("PRAGMA cache_size=-65536")
+    connection.execute("PRAGMA wal_autocheckpoint=4000")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writing = connection.get_execution_options().get(_WRITING)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def _explain(error: SQLAlchemyError) -> str:
+    cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+    if "full" in cause or "No space" in cause:
+        return "the disk is full: nothing of this batch was acknowledged; free some space and run the same again"
+    if "locked" in cause:
+        return f"another process has held the database for {BUSY_TIMEOUT_S} s: wait for it, or stop it, and run again"
+    return f"the database refused: {cause}; nothing of this batch was acknowledged"

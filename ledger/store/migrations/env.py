@@ -1,0 +1,8 @@
+"""Alembic's entry point: migrates over the connection that `ledger.store.schema` hands it."""
+
+from alembic import context
+
+from ledger.store.models import metadata
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+context.run_migrations()

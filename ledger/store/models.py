@@ -1,0 +1,122 @@
+"""The tables of a node's ledger.
+
+table        trusted?                                          may it lose data?                       grows with
+logs         no: head is recomputed from tiles, and anchored   no; the compare-and-swap row            departments
+entries      no: each row is checked by its leaf in the tiles  no; acknowledged statements             records
+vault        no: AES-GCM under the statement's hash            no, but for wrapped keys destroyed      records
+tiles        no: recomputed from entries by the audit          could be rebuilt from entries           records / 255
+attachments  no: streaming AEAD, digest in the statement       no; the files lie in the blob store     attachments
+keks         no: HPKE, opens only for the department           no; losing one forgets its epoch        epochs
+checkpoints  no: signed notes                                  could be signed again at the same size  anchoring rounds
+anchors      no: a copy of what the chain says                 could be read from the chain again      anchoring rounds
+
+`position` numbers an entry across the node: log number × 2^40 + index in its log. One integer key keeps a log's
+rows in order, costs no second index, and leaves room for 8 million logs of 10^12 entries.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
+
+metadata = MetaData()
+
+INDEX_BITS = 40
+
+logs = Table(
+    "logs",
+    metadata,
+    Column("log", Integer, primary_key=True, autoincrement=False),
+    Column("department", String(31), nullable=False, unique=True),
+    Column("origin", String(200), nullable=False, unique=True),
+    Column("size", BigInteger, nullable=False),
+    Column("root", LargeBinary(32), nullable=False),
+    Column("halted", Text, nullable=True),
+)
+
+entries = Table(
+    "entries",
+    metadata,
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("record_id", LargeBinary(16), nullable=False),
+    Column("key", String(200), nullable=False),
+    Column("content_mark", LargeBinary(16), nullable=False),
+    Column("acknowledged_at", BigInteger, nullable=False),
+    Column("statement", LargeBinary, nullable=False),
+    Column("log", Integer, nullable=False),
+    Index("entries_record", "record_id", unique=True),
+    Index("entries_key", "log", "key", unique=True),
+)
+
+vault = Table(
+    "vault",
+    metadata,
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, nullable=False),
+    Column("wrapped_key", LargeBinary(40), nullable=True),
+    Column("payload", LargeBinary, nullable=False),
+)
+
+attachments = Table(
+    "attachments",
+    metadata,
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("ordinal", Integer, primary_key=True, autoincrement=False),
+    Column("blob", String(64), nullable=False),
+)
+
+keks = Table(
+    "keks",
+    metadata,
+    Column("log", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("recipient", String(43), nullable=False),
+    Column("wrapped", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+tiles = Table(
+    "tiles",
+    metadata,
+    Column("log", Integer, primary_key=True, autoincrement=False),
+    Column("level", Integer, primary_key=True, autoincrement=False),
+    Column("tile", BigInteger, primary_key=True, autoincrement=False),
+    Column("hashes", LargeBinary, nullable=False),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("log", Integer, primary_key=True, autoincrement=False),
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("note", LargeBinary, nullable=False),
+    Column("signed_at", BigInteger, nullable=False),
+)
+
+anchors = Table(
+    "anchors",
+    metadata,
+    Column("log", Integer, primary_key=True, autoincrement=False),
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("chain_id", BigInteger, nullable=False),
+    Column("contract", String(42), nullable=False),
+    Column("block_number", BigInteger, nullable=False),
+    Column("block_hash", LargeBinary(32), nullable=False),
+    Column("transaction", LargeBinary(32), nullable=False),
+    Column("block_time", BigInteger, nullable=False),
+    Column("anchored_at", BigInteger, nullable=False),
+)
+
+
+def position_of(log: int, index: int) -> int:
+    """The position of entry `index` of log number `log`."""
+    return (log << INDEX_BITS) | index
+
+
+def index_of(position: int) -> int:
+    """The index in its log of the entry at `position`."""
+    return position & ((1 << INDEX_BITS) - 1)
+
+
+def log_of(position: int) -> int:
+    """The log number of the entry at `position`."""
+    return position >> INDEX_BITS
