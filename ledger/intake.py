@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,14 +19,15 @@ from uuid import UUID
 
 import orjson
 from sqlalchemy import Connection, select
+from sqlalchemy.exc import IntegrityError
 
 from ledger.crypto.blind import content_key, content_mark
 from ledger.crypto.stream import seal_stream
-from ledger.errors import Conflict, HistoryRefused, RecordRefused
+from ledger.errors import Conflict, HistoryRefused, RecordRefused, StorageFailed
 from ledger.keks import KekRing
 from ledger.keys import KeyAgent
 from ledger.record_types import RecordType, RecordTypes
-from ledger.seal import Sealed, Sealer, draw_data_keys
+from ledger.seal import Sealed, Sealer
 from ledger.sequencer import Arrival, Head, Sequencer, lock_head
 from ledger.store.blobs import CHUNK_BYTES, BlobStore
 from ledger.store.database import Database
@@ -33,6 +35,9 @@ from ledger.store.models import entries, index_of, logs
 from ledger.submission import MAX_KEY_CHARS, Acknowledged, AttachmentSource, Outcome, Refused, Submission
 
 MAX_BATCH = 10_000
+MAX_ATTEMPTS = 10
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _NOT_CONTENT = ("id", "source")
 """Members that may differ between two deliveries of the same content: the drawn id, and which mapping read the row."""
@@ -88,29 +93,33 @@ class Intake:
         """
         if len(batch) > MAX_BATCH:
             raise RecordRefused("too-large", f"a batch holds at most {MAX_BATCH:,} records; split it")
-        while True:
+        for _ in range(MAX_ATTEMPTS):
             outcomes = self._attempt(department, batch)
             if outcomes is not None:
                 return outcomes
+        raise StorageFailed("other processes keep taking the same keys; submit the batch again when they are done")
 
     def _attempt(self, department: str, batch: Sequence[Submission]) -> list[Outcome] | None:
-        """One try; None when another process took one of the same keys meanwhile."""
+        """One try; None when another process took one of the same keys or ids since they were looked up."""
         now = self._clock()
         with self._database.reading() as connection:
             seen, sealer = self._open_log(connection, department)
             known = _find_known(connection, seen.number, [s.key for s in batch])
-        outcomes: list[Outcome | None] = [None] * len(batch)
-        candidates = self._candidates(department, batch, known, outcomes, now)
-        if candidates:
-            arrivals = self._seal(sealer, candidates, now)
-            with self._database.writing() as connection:
-                head = lock_head(connection, department)
-                if head.size != seen.size and _find_known(connection, head.number, [c.key for c in candidates]):
-                    return None
-                self._refuse_taken_ids(connection, candidates)
-                self._sequencer.append(connection, head, arrivals, int(now * 1000))
-            _acknowledge(outcomes, candidates, head)
-        return [outcome for outcome in outcomes if outcome is not None]
+            taken = _find_taken(connection, [str(s.record["id"]) for s in batch if "id" in s.record])
+        outcomes: dict[int, Outcome] = {}
+        candidates = self._candidates(department, batch, known, taken, outcomes, now)
+        arrivals = self._seal(sealer, candidates, outcomes, now)
+        if arrivals:
+            try:
+                with self._database.writing() as connection:
+                    head = lock_head(connection, department)
+                    if head.size != seen.size and _find_known(connection, head.number, [a.key for _, a in arrivals]):
+                        return None
+                    self._sequencer.append(connection, head, [arrival for _, arrival in arrivals], int(now * 1000))
+            except IntegrityError:
+                return None
+            _acknowledge(outcomes, [candidate for candidate, _ in arrivals], head)
+        return [outcomes[slot] for slot in range(len(batch))]
 
     # -- what is new, and is it fit --
 
@@ -119,7 +128,8 @@ class Intake:
         department: str,
         batch: Sequence[Submission],
         known: dict[str, _Known],
-        outcomes: list[Outcome | None],
+        taken: set[str],
+        outcomes: dict[int, Outcome],
         now: float,
     ) -> list[_Candidate]:
         candidates: dict[str, _Candidate] = {}
@@ -134,7 +144,7 @@ class Intake:
                     _check_same(submission.key, mark, twin.mark, twin.record["id"])
                     twin.slots.append(slot)
                 else:
-                    record.setdefault("id", _uuid7(now))
+                    _take_id(record, taken, now)
                     kind = self._types.validate(record, now)
                     candidates[submission.key] = _Candidate(
                         [slot], submission.key, mark, record, kind, submission.attachments
@@ -163,22 +173,21 @@ class Intake:
             raise RecordRefused("not-json", f"the record is not JSON: {error}") from error
         return record, content_mark(self._content_key(department), canonical)
 
-    def _refuse_taken_ids(self, connection: Connection, candidates: list[_Candidate]) -> None:
-        for candidate in candidates:
-            record_id = candidate.record["id"]
-            query = select(entries.c.position).where(entries.c.record_id == UUID(record_id).bytes)
-            if connection.scalar(query) is not None:
-                raise Conflict("conflict", f"record id {record_id} is taken by another record")
-
     # -- sealing --
 
-    def _seal(self, sealer: Sealer, candidates: list[_Candidate], now: float) -> list[Arrival]:
-        data_keys = draw_data_keys(len(candidates))
-        sealed = sealer.seal([(c.kind, c.record) for c in candidates], int(now), data_keys)
-        return [
-            Arrival(s, c.key, c.mark, self._store_attachments(s, c, data_key))
-            for s, c, data_key in zip(sealed, candidates, data_keys, strict=True)
-        ]
+    def _seal(
+        self, sealer: Sealer, candidates: list[_Candidate], outcomes: dict[int, Outcome], now: float
+    ) -> list[tuple[_Candidate, Arrival]]:
+        arrivals = []
+        for candidate in candidates:
+            data_key = sealer.draw_data_key()
+            try:
+                sealed = sealer.seal(candidate.kind, candidate.record, int(now), data_key)
+                blobs = self._store_attachments(sealed, candidate, data_key) if candidate.sources else ()
+                arrivals.append((candidate, Arrival(sealed, candidate.key, candidate.mark, blobs)))
+            except RecordRefused as error:
+                outcomes |= {slot: Refused(candidate.key, error) for slot in candidate.slots}
+        return arrivals
 
     def _store_attachments(self, sealed: Sealed, candidate: _Candidate, data_key: bytes) -> tuple[str, ...]:
         # Die here: blobs without a row are left behind; the batch comes again and writes them anew.
@@ -227,6 +236,25 @@ def _find_known(connection: Connection, log: int, keys: Sequence[str]) -> dict[s
     return found
 
 
+def _find_taken(connection: Connection, record_ids: list[str]) -> set[str]:
+    query = select(entries.c.record_id)
+    taken = set()
+    for start in range(0, len(record_ids), 500):
+        wanted = [UUID(i).bytes for i in record_ids[start : start + 500] if _UUID.fullmatch(i)]
+        taken |= {str(UUID(bytes=found)) for found in connection.scalars(query.where(entries.c.record_id.in_(wanted)))}
+    return taken
+
+
+def _take_id(record: dict[str, Any], taken: set[str], now: float) -> None:
+    record_id = record.setdefault("id", _uuid7(now))
+    if record_id in taken:
+        raise Conflict(
+            "conflict", f"record id {record_id} is taken by another record; leave `id` out to have one drawn"
+        )
+    if isinstance(record_id, str):
+        taken.add(record_id)
+
+
 def _check_key(key: str) -> None:
     if not 0 < len(key) <= MAX_KEY_CHARS or not key.isprintable():
         raise RecordRefused("bad-key", f"an idempotency key is 1 to {MAX_KEY_CHARS} printable characters")
@@ -241,7 +269,7 @@ def _check_same(key: str, mark: bytes, earlier_mark: bytes, record_id: str) -> N
         )
 
 
-def _acknowledge(outcomes: list[Outcome | None], candidates: list[_Candidate], head: Head) -> None:
+def _acknowledge(outcomes: dict[int, Outcome], candidates: list[_Candidate], head: Head) -> None:
     for index, candidate in enumerate(candidates, head.size):
         for number, slot in enumerate(candidate.slots):
             outcomes[slot] = Acknowledged(candidate.key, candidate.record["id"], index, new=number == 0)

@@ -3,8 +3,7 @@
     record ──units──► disclosures ──digests──► statement ──Ed25519──► log entry
                           └──────AES-256-GCM, bound to the statement──► vault
 
-Per record: one signature, one data key; per batch: one draw of random bytes. The order of work is the cost table of
-`scripts/bench.py`.
+Every record has one signature, one data key and a salt for each of its units. `scripts/bench.py` times each step.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +28,7 @@ from ledger.keys import Signer
 from ledger.record_types import RecordType
 
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_PAGE_BYTES = 4096
 _CLEAR = ("matter", "case", "inspection", "amends")
 
 
@@ -52,53 +52,41 @@ class Sealed:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
 class Sealer:
-    """Seals records of one department. `index_key`: 32 bytes, the consortium's; `signer`: the statement key."""
+    """Seals records of one department under one KEK. Not for several threads: it draws random bytes in advance."""
 
-    department: str
-    signer: Signer
-    kek: Kek
-    index_key: bytes
+    def __init__(self, department: str, signer: Signer, kek: Kek, index_key: bytes) -> None:
+        """`signer`: the department's statement key; `index_key`: 32 bytes, the consortium's."""
+        self.department = department
+        self.kek = kek
+        self._sign = signer.sign
+        self._index_key = index_key
+        self._header = _b64url(orjson.dumps({"alg": ALGORITHM, "typ": TYPE, "kid": signer.kid})) + b"."
+        self._take = _random_bytes()
 
-    def seal(
-        self, records: Sequence[tuple[RecordType, dict[str, Any]]], issued_at: int, data_keys: Sequence[bytes]
-    ) -> list[Sealed]:
-        """Seals valid records, in order; `data_keys` has one fresh 32-byte key for each (see `draw_data_keys`).
+    def draw_data_key(self) -> bytes:
+        """A fresh data key for `seal`: 32 random bytes."""
+        return self._take(KEY_BYTES)
 
-        Nothing is validated here. Raises RecordRefused when a statement outgrows what a log entry may hold.
+    def seal(self, kind: RecordType, record: dict[str, Any], issued_at: int, data_key: bytes) -> Sealed:
+        """Seals a valid record of type `kind`; `issued_at` in seconds since 1970; `data_key` seals nothing else but
+        this record and its attachments.
+
+        Nothing is validated here. Raises RecordRefused when the statement outgrows what a log entry may hold.
         """
-        take = _random_bytes(
-            sum(self._salts(record) for _, record in records) * SALT_BYTES + NONCE_BYTES * len(records)
-        )
-        header = _b64url(orjson.dumps({"alg": ALGORITHM, "typ": TYPE, "kid": self.signer.kid})) + b"."
-        return [
-            self._seal_one(kind, record, header, issued_at, data_key, take)
-            for (kind, record), data_key in zip(records, data_keys, strict=True)
-        ]
-
-    def _seal_one(
-        self,
-        kind: RecordType,
-        record: dict[str, Any],
-        header: bytes,
-        issued_at: int,
-        data_key: bytes,
-        take: Callable[[int], bytes],
-    ) -> Sealed:
-        disclosures = [_disclosure(take(SALT_BYTES), unit, members) for unit, members in _units(kind, record)]
-        payload = self._claims(record, issued_at, disclosures)
-        signing_input = header + _b64url(orjson.dumps(payload))
-        statement = signing_input + b"." + _b64url(self.signer.sign(signing_input))
+        disclosures = [_disclosure(self._take(SALT_BYTES), unit, members) for unit, members in _units(kind, record)]
+        signing_input = self._header + _b64url(orjson.dumps(self._claims(record, issued_at, disclosures)))
+        statement = signing_input + b"." + _b64url(self._sign(signing_input))
         if len(statement) > MAX_STATEMENT_BYTES:
             raise RecordRefused(
                 "too-large", f"record {record['id']}: too many units for one log entry; split the record"
             )
+        nonce, plaintext = self._take(NONCE_BYTES), b"~".join([*disclosures, b""])
         return Sealed(
             record_id=record["id"],
             statement=statement,
             leaf=leaf_hash(statement),
-            payload=seal_payload(data_key, take(NONCE_BYTES), b"~".join([*disclosures, b""]), statement),
+            payload=seal_payload(data_key, nonce, plaintext, statement),
             wrapped_key=wrap_data_key(self.kek.key, data_key),
             epoch=self.kek.epoch,
         )
@@ -121,21 +109,10 @@ class Sealer:
 
     def _subjects(self, record: dict[str, Any]) -> list[str]:
         indexes = {
-            b64url_encode(blind_index(self.index_key, s["kind"], normalise(s["kind"], s["value"])))
+            b64url_encode(blind_index(self._index_key, s["kind"], normalise(s["kind"], s["value"])))
             for s in record.get("subjects", ())
         }
         return sorted(indexes)
-
-    @staticmethod
-    def _salts(record: dict[str, Any]) -> int:
-        # an upper bound: no unit is empty, so there are never more units than members
-        return len(record) + len(record.get("attachments", ()))
-
-
-def draw_data_keys(count: int) -> list[bytes]:
-    """`count` fresh random data keys of 32 bytes."""
-    drawn = os.urandom(KEY_BYTES * count)
-    return [drawn[i : i + KEY_BYTES] for i in range(0, len(drawn), KEY_BYTES)]
 
 
 def _units(kind: RecordType, record: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -156,14 +133,15 @@ def _b64url(data: bytes) -> bytes:
     return binascii.b2a_base64(data, newline=False).translate(_URL_SAFE).rstrip(b"=")
 
 
-def _random_bytes(count: int) -> Callable[[int], bytes]:
-    drawn, position = os.urandom(count), 0
+def _random_bytes() -> Callable[[int], bytes]:
+    # the kernel's generator costs half a microsecond a call: drawn by the page, each byte handed out once
+    drawn, position = b"", 0
 
     def take(size: int) -> bytes:
-        nonlocal position
-        start, position = position, position + size
-        if position > count:
-            raise AssertionError("more random bytes were asked for than drawn")
-        return drawn[start:position]
+        nonlocal drawn, position
+        if position + size > len(drawn):
+            drawn, position = os.urandom(_PAGE_BYTES), 0
+        position += size
+        return drawn[position - size : position]
 
     return take

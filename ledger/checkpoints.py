@@ -1,0 +1,48 @@
+"""Checkpoints: the log's signed word on how far it has come. Signed by clock, not by record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, select
+
+from ledger.errors import HistoryRefused
+from ledger.formats.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from ledger.formats.note import ED25519, VerifierKey
+from ledger.formats.tiles import tree_root
+from ledger.keys import Signer
+from ledger.store.models import checkpoints
+from ledger.store.reading import LogRow, StoredTiles
+
+
+@dataclass(frozen=True, slots=True)
+class SignedCheckpoint:
+    """A checkpoint and the note that carries it."""
+
+    checkpoint: Checkpoint
+    note: bytes
+
+
+def vkey_of(origin: str, signer: Signer) -> VerifierKey:
+    """The verifier key of a log's checkpoints."""
+    return VerifierKey.of(origin, ED25519, signer.public)
+
+
+def sign_head(connection: Connection, log: LogRow, signer: Signer, now: int) -> SignedCheckpoint | None:
+    """The checkpoint at the log's head, signed and stored unless that was done before; None for an empty log.
+
+    The root is recomputed from the tiles and must be the head's, so that no damaged tree is ever signed: raises
+    HistoryRefused then. The caller commits; `now` in seconds since 1970.
+    """
+    if log.size == 0:
+        return None
+    note = connection.scalar(
+        select(checkpoints.c.note).where(checkpoints.c.log == log.number, checkpoints.c.size == log.size)
+    )
+    if note is not None:
+        return SignedCheckpoint(open_checkpoint(note, vkey_of(log.origin, signer)), note)
+    if tree_root(log.size, StoredTiles(connection, log.number)) != log.root:
+        raise HistoryRefused(f"log {log.origin} is damaged at size {log.size:,}: run `yunxi audit`; nothing was signed")
+    note = sign_checkpoint(log.origin, log.size, log.root, signer.public, signer.sign)
+    connection.execute(insert(checkpoints).values(log=log.number, size=log.size, note=note, signed_at=now))
+    return SignedCheckpoint(Checkpoint(log.origin, log.size, log.root), note)
