@@ -28,21 +28,19 @@ def vkey_of(origin: str, signer: Signer) -> VerifierKey:
     return VerifierKey.of(origin, ED25519, signer.public)
 
 
-def sign_head(connection: Connection, log: LogRow, signer: Signer, now: int) -> SignedCheckpoint | None:
-    """The checkpoint at the log's head, signed and stored unless that was done before; None for an empty log.
+def sign_at(connection: Connection, log: LogRow, size: int, signer: Signer, now: int) -> SignedCheckpoint:
+    """The checkpoint of the log's first `size` entries (1 to the head's size), signed and stored unless it was before.
 
-    The root is recomputed from the tiles and must be the head's, so that no damaged tree is ever signed: raises
-    HistoryRefused then. The caller commits; `now` in seconds since 1970.
+    The root is recomputed from the tiles; at the head's size it must be the head's, so that no damaged tree is ever
+    signed: raises HistoryRefused then. The caller commits; `now` in seconds since 1970.
     """
-    if log.size == 0:
-        return None
-    note = connection.scalar(
-        select(checkpoints.c.note).where(checkpoints.c.log == log.number, checkpoints.c.size == log.size)
-    )
+    here = (checkpoints.c.log == log.number) & (checkpoints.c.size == size)
+    note = connection.scalar(select(checkpoints.c.note).where(here))
     if note is not None:
         return SignedCheckpoint(open_checkpoint(note, vkey_of(log.origin, signer)), note)
-    if tree_root(log.size, StoredTiles(connection, log.number)) != log.root:
-        raise HistoryRefused(f"log {log.origin} is damaged at size {log.size:,}: run `yunxi audit`; nothing was signed")
-    note = sign_checkpoint(log.origin, log.size, log.root, signer.public, signer.sign)
-    connection.execute(insert(checkpoints).values(log=log.number, size=log.size, note=note, signed_at=now))
-    return SignedCheckpoint(Checkpoint(log.origin, log.size, log.root), note)
+    root = tree_root(size, StoredTiles(connection, log.number))
+    if size == log.size and root != log.root:
+        raise HistoryRefused(f"log {log.origin} is damaged at size {size:,}: run `yunxi audit`; nothing was signed")
+    note = sign_checkpoint(log.origin, size, root, signer.public, signer.sign)
+    connection.execute(insert(checkpoints).values(log=log.number, size=size, note=note, signed_at=now))
+    return SignedCheckpoint(Checkpoint(log.origin, size, root), note)

@@ -227,7 +227,7 @@ def attachment_context(record_id: str, number: int) -> bytes:
 
 def _find_known(connection: Connection, log: int, keys: Sequence[str]) -> dict[str, _Known]:
     query = select(entries.c.key, entries.c.content_mark, entries.c.record_id, entries.c.position)
-    found = {}
+    found: dict[str, _Known] = {}
     for start in range(0, len(keys), 500):
         rows = connection.execute(query.where(entries.c.log == log, entries.c.key.in_(keys[start : start + 500])))
         found |= {
@@ -238,7 +238,7 @@ def _find_known(connection: Connection, log: int, keys: Sequence[str]) -> dict[s
 
 def _find_taken(connection: Connection, record_ids: list[str]) -> set[str]:
     query = select(entries.c.record_id)
-    taken = set()
+    taken: set[str] = set()
     for start in range(0, len(record_ids), 500):
         wanted = [UUID(i).bytes for i in record_ids[start : start + 500] if _UUID.fullmatch(i)]
         taken |= {str(UUID(bytes=found)) for found in connection.scalars(query.where(entries.c.record_id.in_(wanted)))}

@@ -46,7 +46,7 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class PublicKeys:
-    """The public half of one department's keys."""
+    """The public half of the keys that a department registers."""
 
     statement: Ed25519PublicKey
     log: Ed25519PublicKey
@@ -71,6 +71,9 @@ class KeyAgent(Protocol):
 
     def anchor_key(self, department: str) -> bytes:
         """The 32-byte secp256k1 key of the department's anchoring account."""
+
+    def governor_key(self, department: str) -> bytes:
+        """The 32-byte secp256k1 key of the account that votes for the department."""
 
     def encryption_key(self, department: str) -> X25519PublicKey:
         """The public key that key-encryption keys are wrapped to."""
@@ -114,7 +117,7 @@ class FileKeyAgent:
         return cls(directory, passphrase)
 
     def create_department(self, department: str) -> PublicKeys:
-        """Draws a department's four keys and stores them durably. Existing keys are kept and returned."""
+        """Draws a department's five keys and stores them durably. Existing keys are kept and returned."""
         self._keys = _open(self._path, self._passphrase)
         if department not in self._keys["departments"]:
             self._keys["departments"][department] = {
@@ -122,13 +125,14 @@ class FileKeyAgent:
                 "log": b64encode(Ed25519PrivateKey.generate().private_bytes_raw()),
                 "encryption": b64encode(X25519PrivateKey.generate().private_bytes_raw()),
                 "anchor": b64encode(_secp256k1_secret()),
+                "governor": b64encode(_secp256k1_secret()),
             }
             _seal(self._path, self._passphrase, self._keys)
         return PublicKeys(
             statement=self._ed25519(department, "statement").public_key(),
             log=self._ed25519(department, "log").public_key(),
             encryption=self.encryption_key(department),
-            anchor=derive_private_key(int.from_bytes(self.anchor_key(department), "big"), SECP256K1()).public_key(),
+            anchor=_secp256k1_public(self.anchor_key(department)),
         )
 
     def index_key(self) -> bytes:
@@ -145,6 +149,9 @@ class FileKeyAgent:
 
     def anchor_key(self, department: str) -> bytes:
         return self._secret(department, "anchor")
+
+    def governor_key(self, department: str) -> bytes:
+        return self._secret(department, "governor")
 
     def encryption_key(self, department: str) -> X25519PublicKey:
         return self._x25519(department).public_key()
@@ -172,6 +179,10 @@ def _signer(key: Ed25519PrivateKey) -> Signer:
 
 def _secp256k1_secret() -> bytes:
     return (secrets.randbelow(_SECP256K1_ORDER - 1) + 1).to_bytes(32, "big")
+
+
+def _secp256k1_public(secret: bytes) -> EllipticCurvePublicKey:
+    return derive_private_key(int.from_bytes(secret, "big"), SECP256K1()).public_key()
 
 
 def _open(path: Path, passphrase: str) -> dict[str, Any]:

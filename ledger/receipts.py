@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Row, select
+from typing import Any
 
-from ledger.checkpoints import SignedCheckpoint, sign_head, vkey_of
-from ledger.errors import KeyRefused
-from ledger.formats.checkpoint import open_checkpoint
+from sqlalchemy import Connection, select
+
+from ledger.checkpoints import sign_at
 from ledger.formats.receipt import AnchorHint, encode_extra
 from ledger.formats.tiles import inclusion_path
 from ledger.formats.tlogproof import TlogProof
-from ledger.keys import KeyAgent, Signer
-from ledger.store.models import anchors, checkpoints
-from ledger.store.reading import LogRow, StoredTiles, find_entry, read_logs
+from ledger.keys import KeyAgent
+from ledger.store.models import anchors
+from ledger.store.reading import StoredTiles, find_entry, read_logs
 
 
 def make_receipt(connection: Connection, agent: KeyAgent, record_id: str, now: int) -> TlogProof:
@@ -28,16 +28,13 @@ def make_receipt(connection: Connection, agent: KeyAgent, record_id: str, now: i
     anchor = connection.execute(
         select(anchors).where(anchors.c.log == log.number, anchors.c.size > row.index).order_by(anchors.c.size).limit(1)
     ).one_or_none()
-    signed = (
-        sign_head(connection, log, signer, now) if anchor is None else _stored(connection, log, signer, anchor.size)
-    )
-    assert signed is not None  # the log has at least this entry
+    signed = sign_at(connection, log, log.size if anchor is None else anchor.size, signer, now)
     path = inclusion_path(row.index, signed.checkpoint.size, StoredTiles(connection, log.number))
     extra = encode_extra(hint_of(anchor), signed.checkpoint, signer.sign) if anchor is not None else None
     return TlogProof(extra, row.index, tuple(path), signed.note)
 
 
-def hint_of(anchor: Row[tuple[object, ...]]) -> AnchorHint:
+def hint_of(anchor: Any) -> AnchorHint:
     """What a receipt says of a row of `anchors`."""
     return AnchorHint(
         chain_id=anchor.chain_id,
@@ -47,12 +44,3 @@ def hint_of(anchor: Row[tuple[object, ...]]) -> AnchorHint:
         transaction="0x" + anchor.transaction.hex(),
         time=anchor.block_time,
     )
-
-
-def _stored(connection: Connection, log: LogRow, signer: Signer, size: int) -> SignedCheckpoint:
-    note = connection.scalar(
-        select(checkpoints.c.note).where(checkpoints.c.log == log.number, checkpoints.c.size == size)
-    )
-    if note is None:
-        raise KeyRefused(f"the checkpoint of {log.origin} at size {size:,} is missing: run `yunxi audit`")
-    return SignedCheckpoint(open_checkpoint(note, vkey_of(log.origin, signer)), note)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, func, select
 
 from ledger.errors import InclusionInvalid, RecordRefused
-from ledger.store.models import entries, index_of, log_of, logs, position_of, tiles, vault
+from ledger.store.models import anchors, entries, index_of, log_of, logs, position_of, tiles, vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,11 @@ def read_logs(connection: Connection, department: str | None = None) -> list[Log
     return [LogRow(r.log, r.department, r.origin, r.size, r.root, r.halted) for r in connection.execute(query)]
 
 
+def anchored_size(connection: Connection, log: int) -> int:
+    """The newest size of a log that this node knows to be anchored, 0 for none."""
+    return connection.scalar(select(func.max(anchors.c.size)).where(anchors.c.log == log)) or 0
+
+
 def find_entry(connection: Connection, record_id: str) -> EntryRow:
     """The entry of a record. Raises RecordRefused when this node has none."""
     try:
@@ -92,7 +98,7 @@ _ENTRY = select(
 ).select_from(entries.outerjoin(vault, entries.c.position == vault.c.position))
 
 
-def _entry(row: Row[tuple[int, bytes, int, bytes, int, bytes, bytes]]) -> EntryRow:
+def _entry(row: Any) -> EntryRow:
     position, record_id, acknowledged_at, statement, epoch, wrapped_key, payload = row
     return EntryRow(
         log=log_of(position),

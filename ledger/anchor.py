@@ -1,0 +1,147 @@
+"""Anchoring by clock: sign a checkpoint at each log's head, bring it to the chain, remember where it stands.
+
+One anchor of the newest checkpoint per department and round, never a queue. Everything here may be cut off anywhere
+and run again, in several processes at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import insert, select, update
+
+from ledger.chain.anchoring import FINAL, Anchored, anchor_once, check_against
+from ledger.chain.contracts import department_bytes
+from ledger.checkpoints import sign_at
+from ledger.errors import ChainUnreachable, HistoryRefused, YunxiError
+from ledger.formats.tiles import consistency_path, tree_root
+from ledger.node import ChainLink, Node
+from ledger.store.models import anchors, logs
+from ledger.store.reading import LogRow, StoredTiles, anchored_size, read_logs
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a round did for one log. `anchored` is None where `problem` says why not; `size` is the checkpoint's."""
+
+    department: str
+    size: int
+    anchored: Anchored | None
+    problem: YunxiError | None
+
+
+class Anchorer:
+    """Anchors every log of a node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._link: ChainLink | None = None
+
+    def round(self) -> list[Outcome]:
+        """One round over all logs that have something new; trouble with the chain is in the outcomes, never raised."""
+        with self._node.database.reading() as connection:
+            behind = [log for log in read_logs(connection) if log.size > anchored_size(connection, log.number)]
+        return [self._anchor(log) for log in behind]
+
+    def run(self, stop: threading.Event, interval: float, report: Callable[[Outcome], None]) -> None:
+        """Rounds every `interval` seconds until `stop` is set, and a last one then."""
+        while not stop.wait(interval):
+            for outcome in self.round():
+                report(outcome)
+        for outcome in self.round():
+            report(outcome)
+
+    def _anchor(self, log: LogRow) -> Outcome:
+        node = self._node
+        try:
+            # 1. Die here: nothing happened.
+            with node.database.writing() as connection:
+                signer = node.agent.log_signer(log.department)
+                sign_at(connection, log, log.size, signer, int(node.clock()))
+            # 2. Die here: a signed checkpoint that nobody has seen; the next round takes it, or a newer one.
+            anchored = self._bring_to_chain(log)
+            # 3. Die here: the chain holds the anchor and the node does not know; the next round asks and finds it.
+            if anchored.finality == FINAL:
+                self._remember(log, anchored)
+            return Outcome(log.department, log.size, anchored, None)
+        except ChainUnreachable as error:
+            self._link = None
+            return Outcome(log.department, log.size, None, error)
+        except YunxiError as error:
+            return Outcome(log.department, log.size, None, error)
+
+    def _bring_to_chain(self, log: LogRow) -> Anchored:
+        if self._link is None:
+            self._link = self._node.connect()
+        contract = self._link.evidence_log
+        contract.client.check_identity()
+        view = _LogOnDisk(self._node, log)
+        try:
+            check_against(view, contract.head(view.log_id))
+        except HistoryRefused as error:
+            self._halt(log, str(error))
+            raise
+        account = self._node.agent.anchor_key(log.department)
+        anchored = anchor_once(view, contract, account, confirmations=self._node.settings.chain.confirmations)
+        assert anchored is not None  # only logs with entries come here
+        return anchored
+
+    def _halt(self, log: LogRow, reason: str) -> None:
+        # what the chain holds cannot be undone, so a log that contradicts it must not go on growing
+        with self._node.database.writing() as connection:
+            connection.execute(update(logs).where(logs.c.log == log.number).values(halted=reason))
+
+    def _remember(self, log: LogRow, anchored: Anchored) -> None:
+        now = self._node.clock()
+        with self._node.database.writing() as connection:
+            fresh = read_logs(connection, log.department)[0]
+            sign_at(connection, fresh, anchored.size, self._node.agent.log_signer(log.department), int(now))
+            here = (anchors.c.log == log.number) & (anchors.c.size == anchored.size)
+            if connection.scalar(select(anchors.c.size).where(here)) is None:
+                connection.execute(insert(anchors).values(_row(log, anchored, int(now * 1000))))
+
+
+@dataclass(frozen=True, slots=True)
+class _LogOnDisk:
+    """The `chain.anchoring.AnchorableLog` of a log row."""
+
+    node: Node
+    row: LogRow
+
+    @property
+    def log_id(self) -> bytes:
+        return department_bytes(self.row.department)
+
+    @property
+    def size(self) -> int:
+        return self.row.size
+
+    @property
+    def root(self) -> bytes:
+        return self.row.root
+
+    def root_at(self, size: int) -> bytes | None:
+        with self.node.database.reading() as connection:
+            if size > read_logs(connection, self.row.department)[0].size:
+                return None
+            return tree_root(size, StoredTiles(connection, self.row.number))
+
+    def consistency_path(self, old: int, new: int) -> list[bytes]:
+        with self.node.database.reading() as connection:
+            return consistency_path(old, new, StoredTiles(connection, self.row.number))
+
+
+def _row(log: LogRow, anchored: Anchored, now_ms: int) -> dict[str, object]:
+    return {
+        "log": log.number,
+        "size": anchored.size,
+        "chain_id": anchored.chain_id,
+        "contract": anchored.contract.lower(),
+        "block_number": anchored.block_number,
+        "block_hash": anchored.block_hash,
+        "transaction": anchored.tx_hash or bytes(32),
+        "block_time": anchored.timestamp,
+        "anchored_at": now_ms,
+    }

@@ -1,0 +1,348 @@
+"""The audit: recompute everything from what is stored, believe nothing, and name the first thing that does not fit.
+
+For each log, entry by entry, in constant memory:
+
+1. Every index from 0 to the head's size - 1 has an entry, and none lies beyond.
+2. The entry's statement hashes to its leaf in the level-0 tile. Where it does not, the statement's own signature tells
+   which of the two was changed.
+3. The statement is signed by the department's statement key, and its record id is the row's.
+4. Every tile, recomputed from the statements, is the stored one, byte for byte.
+5. At every size that a checkpoint was signed for or an anchor taken at: the recomputed root is the checkpoint's, the
+   stored anchor's and the chain's own, and at the end the head's. The chain is asked, not the anchors table.
+6. The payload opens under its data key with the statement's hash, and its disclosures are the statement's, all of them.
+7. Every attachment opens and has the size and SHA-256 that its disclosure names.
+
+A forgotten record (destroyed data key) skips 6 and 7 and is counted. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from sqlalchemy import Connection, func, select
+
+from ledger.checkpoints import vkey_of
+from ledger.crypto.envelope import open_payload, unwrap_data_key
+from ledger.crypto.stream import open_stream
+from ledger.errors import Malformed, NotProven, YunxiError
+from ledger.formats.checkpoint import Checkpoint, open_checkpoint
+from ledger.formats.encoding import b64url_decode, b64url_encode
+from ledger.formats.merkle import leaf_hash
+from ledger.formats.sdjwt import parse_statement
+from ledger.formats.tiles import Edge, TileWrite, tile_path
+from ledger.intake import attachment_context
+from ledger.keks import KekRing
+from ledger.keys import KeyAgent
+from ledger.store.blobs import BlobStore
+from ledger.store.models import INDEX_BITS, anchors, attachments, checkpoints, entries, position_of, tiles
+from ledger.store.reading import EntryRow, LogRow, StoredTiles, read_entries
+
+STRIDE = 2_048
+"""Entries held in memory at a time: eight tiles."""
+
+MAX_FINDINGS_KEPT = 100
+
+
+class AnchoredRoots(Protocol):
+    """What the audit asks of the chain about one log."""
+
+    def size(self) -> int:
+        """The newest anchored size, 0 for none."""
+
+    def root_at(self, size: int) -> bytes | None:
+        """The root anchored at `size`, or None when none was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that does not fit. `where` is precise enough to go there: a record, a tile and byte, a size."""
+
+    department: str
+    kind: str
+    where: str
+    sentence: str
+    index: int | None = None
+    record_id: str | None = None
+
+
+@dataclass(slots=True)
+class LogReport:
+    """What the audit of one log found. `findings` holds the first `MAX_FINDINGS_KEPT`; `counts` all, by kind."""
+
+    department: str
+    origin: str
+    size: int
+    records: int = 0
+    payloads: int = 0
+    attachments: int = 0
+    forgotten: int = 0
+    signatures: int = 0
+    anchors: int = 0
+    anchored_size: int = 0
+    chain_asked: bool = False
+    findings: list[Finding] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing was found."""
+        return not self.counts
+
+    def add(self, kind: str, where: str, sentence: str, index: int | None = None, record_id: str | None = None) -> None:
+        """Counts a finding and keeps it while there is room."""
+        self.counts[kind] += 1
+        if len(self.findings) < MAX_FINDINGS_KEPT:
+            self.findings.append(Finding(self.department, kind, where, sentence, index, record_id))
+
+
+class LogAudit:
+    """The audit of one log over one read transaction. `chain` None: it could not be asked, and the report says so."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        log: LogRow,
+        agent: KeyAgent,
+        keks: KekRing,
+        blobs: BlobStore,
+        chain: AnchoredRoots | None,
+        *,
+        check_signatures: bool = True,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._connection = connection
+        self._log = log
+        self._agent = agent
+        self._keks = keks
+        self._blobs = blobs
+        self._chain = chain
+        self._check_signatures = check_signatures
+        self._progress = progress
+        signer = agent.statement_signer(log.department)
+        self._statement_key = Ed25519PublicKey.from_public_bytes(signer.public)
+        self._kid = signer.kid
+        self._log_key = vkey_of(log.origin, agent.log_signer(log.department))
+        self._edge = Edge()
+        self._keks_open: dict[int, bytes] = {}
+        self._report = LogReport(log.department, log.origin, log.size, chain_asked=chain is not None)
+
+    def run(self) -> LogReport:
+        """Audits the whole log. Raises CouldNotRun when database or key agent fail; everything else is a finding."""
+        stops = self._stops()
+        for start, end in _spans(self._log.size, stops):
+            self._check_span(start, end)
+            if end in stops:
+                self._check_root(end, stops[end])
+            self._progress(end - start)
+        self._check_ends()
+        return self._report
+
+    # -- 1 to 4: entries and tiles --
+
+    def _check_span(self, start: int, end: int) -> None:
+        stored = self._stored_leaves(start, end)
+        leaves = list(stored)
+        rows = {row.index: row for row in read_entries(self._connection, self._log.number, start, end)}
+        for index in range(start, end):
+            row = rows.get(index)
+            if row is None:
+                self._report.add("entry-missing", f"entry {index}", f"entry {index:,} of the log is gone", index)
+                continue
+            leaves[index - start] = self._check_entry(row, stored[index - start])
+        for write in self._edge.append(leaves):
+            self._check_tile(write)
+
+    def _stored_leaves(self, start: int, end: int) -> list[bytes]:
+        tiles_here, leaves = StoredTiles(self._connection, self._log.number), []
+        for tile in range(start // 256, (end + 255) // 256):
+            first, last = max(start, tile * 256), min(end, tile * 256 + 256)
+            try:
+                data = tiles_here.tile(0, tile, last - tile * 256)[(first - tile * 256) * 32 :]
+            except NotProven:
+                data = bytes(32 * (last - first))  # 4 names the tile as missing or short
+            leaves += [data[i : i + 32] for i in range(0, len(data), 32)]
+        return leaves
+
+    def _check_entry(self, row: EntryRow, stored_leaf: bytes) -> bytes:
+        """The leaf hash to go on with: the statement's own, unless the statement is what was changed."""
+        self._report.records += 1
+        leaf = leaf_hash(row.statement)
+        signed = self._check_statement(row) if self._check_signatures or leaf != stored_leaf else True
+        if leaf != stored_leaf and not signed:
+            return stored_leaf
+        if signed:
+            self._check_payload(row)
+        return leaf
+
+    def _check_statement(self, row: EntryRow) -> bool:
+        self._report.signatures += 1
+        try:
+            statement = parse_statement(row.statement)
+            if statement.kid != self._kid:
+                raise Malformed("statement", f"names key {statement.kid[:64]}, which is not the department's")
+            statement.verify_signature(self._statement_key)
+            if statement.record_id != row.record_id or statement.issuer != self._log.department:
+                raise Malformed("statement", "is another record's")
+        except YunxiError as error:
+            self._found(row, "statement-changed", f"the statement of record {row.record_id} was changed: {error}")
+            return False
+        return True
+
+    def _check_tile(self, write: TileWrite) -> None:
+        # a tile that grows over several spans is checked at every width it passes through, from its start
+        here = (tiles.c.log == self._log.number) & (tiles.c.level == write.level) & (tiles.c.tile == write.index)
+        stored = (self._connection.scalar(select(tiles.c.hashes).where(here)) or b"")[: len(write.data)]
+        if stored == write.data:
+            return
+        byte = next((i for i, (a, b) in enumerate(zip(stored, write.data, strict=False)) if a != b), len(stored))
+        path = tile_path(write.level, write.index, 256)
+        index = (write.index * 256 + byte // 32) * 256**write.level
+        self._report.add("tile-changed", f"{path} byte {byte}", f"{path} differs at byte {byte:,}", index)
+
+    # -- 5: roots --
+
+    def _stops(self) -> dict[int, bytes | None]:
+        """Sizes where a root can be compared: the checkpoint's note where there is one."""
+        number, size = self._log.number, self._log.size
+        notes = self._connection.execute(
+            select(checkpoints.c.size, checkpoints.c.note).where(checkpoints.c.log == number)
+        )
+        stops: dict[int, bytes | None] = dict.fromkeys(
+            self._connection.scalars(select(anchors.c.size).where(anchors.c.log == number))
+        )
+        stops |= {row.size: row.note for row in notes}
+        newest = self._chain.size() if self._chain else 0
+        self._report.anchored_size = newest
+        if newest:
+            stops.setdefault(newest, None)
+        beyond = [stop for stop in stops if stop > size]
+        if beyond:
+            sentence = f"the log was cut: it has {size:,} entries, but {max(beyond):,} were signed or anchored"
+            self._report.add("rolled-back", f"size {size}", sentence, size)
+        return {stop: note for stop, note in sorted(stops.items()) if 0 < stop <= size}
+
+    def _check_root(self, size: int, note: bytes | None) -> None:
+        root = self._edge.root()
+        if note is not None:
+            self._check_note(size, root, note)
+        if self._chain is None:
+            return
+        anchored = self._chain.root_at(size)
+        if anchored is not None:
+            self._report.anchors += 1
+            if anchored != root:
+                sentence = f"the chain holds another root for size {size:,} than the stored statements give"
+                self._report.add("root-differs-from-chain", f"size {size}", sentence, size)
+        elif self._has_anchor_row(size):
+            sentence = f"the node says size {size:,} is anchored, the chain does not know it"
+            self._report.add("anchor-not-on-chain", f"size {size}", sentence, size)
+
+    def _check_note(self, size: int, root: bytes, note: bytes) -> None:
+        try:
+            checkpoint = open_checkpoint(note, self._log_key)
+        except YunxiError as error:
+            self._report.add(
+                "checkpoint-changed", f"checkpoint {size}", f"the checkpoint of size {size:,}: {error}", size
+            )
+            return
+        if checkpoint != Checkpoint(self._log.origin, size, root):
+            sentence = f"the checkpoint of size {size:,} does not have the root that the stored statements give"
+            self._report.add("checkpoint-differs", f"checkpoint {size}", sentence, size)
+
+    def _has_anchor_row(self, size: int) -> bool:
+        here = (anchors.c.log == self._log.number) & (anchors.c.size == size)
+        return self._connection.scalar(select(anchors.c.size).where(here)) is not None
+
+    def _check_ends(self) -> None:
+        if self._edge.root() != self._log.root:
+            sentence = "the head's root is not the one that the stored statements give"
+            self._report.add("head-differs", f"size {self._log.size}", sentence, self._log.size)
+        beyond = entries.c.position.between(
+            position_of(self._log.number, self._log.size), position_of(self._log.number, (1 << INDEX_BITS) - 1)
+        )
+        extra = self._connection.scalar(select(func.count()).select_from(entries).where(beyond))
+        if extra:
+            sentence = f"{extra:,} entries lie beyond the head's size"
+            self._report.add("entry-beyond-head", f"entry {self._log.size}", sentence, self._log.size)
+
+    # -- 6 and 7: what lies in the vault --
+
+    def _check_payload(self, row: EntryRow) -> None:
+        if row.payload is None or row.epoch is None:
+            self._found(row, "payload-missing", f"the payload of record {row.record_id} is gone from the vault")
+            return
+        if row.wrapped_key is None:
+            self._report.forgotten += 1
+            return
+        try:
+            data_key = unwrap_data_key(self._kek(row.epoch), row.wrapped_key)
+            joined = open_payload(data_key, row.payload, row.statement)
+            described = _check_disclosures(row.statement, joined)
+        except YunxiError as error:
+            self._found(row, "payload-changed", f"the stored ciphertext of record {row.record_id}: {error}")
+            return
+        self._report.payloads += 1
+        for number, members in enumerate(described, 1):
+            self._check_attachment(row, number, members, data_key)
+
+    def _kek(self, epoch: int) -> bytes:
+        key = self._keks_open.get(epoch)
+        if key is None:
+            key = self._keks.key(self._connection, self._log.number, self._log.department, epoch)
+            self._keks_open[epoch] = key
+        return key
+
+    def _check_attachment(self, row: EntryRow, number: int, members: dict[str, Any], data_key: bytes) -> None:
+        position = position_of(row.log, row.index)
+        here = (attachments.c.position == position) & (attachments.c.ordinal == number)
+        blob = self._connection.scalar(select(attachments.c.blob).where(here))
+        what = f"attachment {number} of record {row.record_id}"
+        if blob is None:
+            self._found(row, "attachment-missing", f"{what} has no row in the vault")
+            return
+        digest, size = hashlib.sha256(), 0
+        try:
+            for piece in open_stream(data_key, self._blobs.get(blob), attachment_context(row.record_id, number)):
+                digest.update(piece)
+                size += len(piece)
+        except YunxiError as error:
+            self._found(row, "attachment-changed", f"{what} (blob {blob}): {error}")
+            return
+        self._report.attachments += 1
+        if (size, digest.hexdigest()) != (members.get("size"), members.get("sha256")):
+            self._found(row, "attachment-changed", f"{what} is not the file that was sealed")
+
+    def _found(self, row: EntryRow, kind: str, sentence: str) -> None:
+        self._report.add(kind, f"entry {row.index}", sentence, row.index, row.record_id)
+
+
+def _check_disclosures(statement: bytes, joined: bytes) -> list[dict[str, Any]]:
+    """The attachments' descriptions, after every disclosure was found in the statement and none is missing.
+
+    The statement is in the log and the payload is authentic, so the quick parser will do here.
+    """
+    payload = orjson.loads(b64url_decode(statement.split(b".")[1].decode("ascii"), "statement"))
+    texts = joined.split(b"~")[:-1]
+    digests = sorted(b64url_encode(hashlib.sha256(text).digest()) for text in texts)
+    if digests != payload["_sd"]:
+        raise Malformed("payload", "its disclosures are not those of the statement")
+    decoded = (base64.urlsafe_b64decode(text + b"==") for text in texts)
+    opened = [orjson.loads(disclosure) for disclosure in decoded if b'"attachment-' in disclosure]
+    return [members for _, unit, members in opened if unit.startswith("attachment-")]
+
+
+def _spans(size: int, stops: dict[int, bytes | None]) -> Iterator[tuple[int, int]]:
+    """Cuts 0 to `size` into spans of at most `STRIDE` that end at every stop."""
+    start = 0
+    for stop in [*stops, size]:
+        while start < stop:
+            end = min(stop, (start // STRIDE + 1) * STRIDE)
+            yield start, end
+            start = end
