@@ -28,10 +28,11 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection, func, select
 
+from ledger.chain.contracts import EvidenceLogContract, department_bytes
 from ledger.checkpoints import vkey_of
 from ledger.crypto.envelope import open_payload, unwrap_data_key
 from ledger.crypto.stream import open_stream
-from ledger.errors import Malformed, NotProven, YunxiError
+from ledger.errors import Malformed, NotProven, Refusal, YunxiError
 from ledger.formats.checkpoint import Checkpoint, open_checkpoint
 from ledger.formats.encoding import b64url_decode, b64url_encode
 from ledger.formats.merkle import leaf_hash
@@ -40,9 +41,10 @@ from ledger.formats.tiles import Edge, TileWrite, tile_path
 from ledger.intake import attachment_context
 from ledger.keks import KekRing
 from ledger.keys import KeyAgent
+from ledger.node import Node
 from ledger.store.blobs import BlobStore
 from ledger.store.models import INDEX_BITS, anchors, attachments, checkpoints, entries, position_of, tiles
-from ledger.store.reading import EntryRow, LogRow, StoredTiles, read_entries
+from ledger.store.reading import EntryRow, LogRow, StoredTiles, read_entries, read_logs
 
 STRIDE = 2_048
 """Entries held in memory at a time: eight tiles."""
@@ -346,3 +348,79 @@ def _spans(size: int, stops: dict[int, bytes | None]) -> Iterator[tuple[int, int
             end = min(stop, (start // STRIDE + 1) * STRIDE)
             yield start, end
             start = end
+
+
+@dataclass(frozen=True, slots=True)
+class ChainRoots:
+    """The `AnchoredRoots` of one department's log, asked from the contract itself."""
+
+    contract: EvidenceLogContract
+    department: str
+
+    def size(self) -> int:
+        """The newest anchored size, 0 for none."""
+        return self.contract.head(department_bytes(self.department)).size
+
+    def root_at(self, size: int) -> bytes | None:
+        """The root anchored at `size`, or None."""
+        anchored = self.contract.root_at(department_bytes(self.department), size)
+        return None if anchored is None else anchored.root
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAudit:
+    """The audit of a node. `chain_problem` says why the chain could not be asked; then nothing is proven against it."""
+
+    logs: tuple[LogReport, ...]
+    chain_problem: str | None
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing was found; says nothing of `chain_problem`."""
+        return all(log.good for log in self.logs)
+
+    def first(self) -> Finding | None:
+        """The first thing that does not fit, by log and then by place in it."""
+        return next((log.findings[0] for log in self.logs if log.findings), None)
+
+
+def audit_node(
+    node: Node,
+    department: str | None = None,
+    *,
+    check_signatures: bool = True,
+    begin: Callable[[LogRow], Callable[[int], None]] = lambda _: lambda _: None,
+) -> NodeAudit:
+    """Audits every log of the node, or one department's. `begin` is told each log and returns its progress callback,
+    told how many entries were done. Raises Refusal for an unknown department, CouldNotRun as `LogAudit.run`."""
+    contract, problem = _connect(node)
+    with node.database.reading() as connection:
+        found = read_logs(connection, department)
+        if not found:
+            raise Refusal(
+                f"there is no log of {department or 'any department'} on this node: run `yunxi department add`"
+            )
+        reports = []
+        for log in found:
+            chain = ChainRoots(contract, log.department) if contract is not None else None
+            audit = LogAudit(
+                connection,
+                log,
+                node.agent,
+                node.keks,
+                node.blobs,
+                chain,
+                check_signatures=check_signatures,
+                progress=begin(log),
+            )
+            reports.append(audit.run())
+    return NodeAudit(tuple(reports), problem)
+
+
+def _connect(node: Node) -> tuple[EvidenceLogContract | None, str | None]:
+    try:
+        contract = node.connect().evidence_log
+        contract.client.check_identity()
+    except YunxiError as error:
+        return None, str(error)
+    return contract, None

@@ -63,7 +63,7 @@ class Settings:
         """Writes `node.toml` anew, durable on return."""
         chain = self.chain
         lines = [
-            "# A Yunxi node, written by `yunxi init`. The chain section pins the chain; change it only to follow a vote",
+            "# Written by `yunxi init`. The chain section pins the chain: only a vote of the consortium may change it.",
             f"consortium = {json.dumps(self.consortium)}",
             f"database = {json.dumps(self.database)}",
             "",
