@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 from ledger.errors import Malformed
 from ledger.formats.encoding import b64url_decode, b64url_encode
+from ledger.formats.note import check_ed25519
 
 PublicKey = Ed25519PublicKey | X25519PublicKey | EllipticCurvePublicKey
 
@@ -39,12 +40,14 @@ def from_public_key(key: PublicKey) -> dict[str, str]:
 
 
 def to_public_key(jwk: dict[str, Any]) -> PublicKey:
-    """The public key that `jwk` holds. Raises Malformed for another kind of key, a wrong length or a point off the
-    curve; members other than the required ones are not looked at."""
+    """The public key that `jwk` holds. Raises Malformed for another kind of key, a wrong length, a point off the
+    curve or of small order; members other than the required ones are not looked at."""
     kty, crv = jwk.get("kty"), jwk.get("crv")
     try:
         if (kty, crv) == ("OKP", "Ed25519"):
-            return Ed25519PublicKey.from_public_bytes(_coordinate(jwk, "x"))
+            public = _coordinate(jwk, "x")
+            check_ed25519(public, "JWK")
+            return Ed25519PublicKey.from_public_bytes(public)
         if (kty, crv) == ("OKP", "X25519"):
             return X25519PublicKey.from_public_bytes(_coordinate(jwk, "x"))
         if (kty, crv) == ("EC", "secp256k1"):
