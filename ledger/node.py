@@ -59,12 +59,13 @@ class Node:
         self.reader = RecordReader(self.keks, self.blobs)
 
     @classmethod
-    def open(cls, directory: Path, clock: Clock = time.time) -> Node:
+    def open(cls, directory: Path, clock: Clock = time.time, *, check_schema: bool = True) -> Node:
         """Opens the node in `directory`. Raises NodeMissing when there is none, CouldNotRun when keys or database
-        are not as they should be."""
+        are not as they should be. `check_schema` False is for upgrading the database."""
         settings = Settings.load(directory)
         node = cls(settings, FileKeyAgent.open(directory / "keys"), clock)
-        schema.require_current(node.database)
+        if check_schema:
+            schema.require_current(node.database)
         return node
 
     def connect(self) -> ChainLink:
