@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -25,13 +25,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from adapters.mapping import FeedMapping, load_mapping, open_source
+from adapters.run import CheckReport, Previewed, RunReport, check, preview, run
+from adapters.run import Progress as Advance
+from adapters.state import AdapterState
 from ledger.anchor import Anchorer, Outcome
 from ledger.audit import NodeAudit, audit_node
 from ledger.chain import embedded
 from ledger.departments import add_department
 from ledger.errors import CouldNotRun, YunxiError
 from ledger.formats.strictjson import loads_object
-from ledger.node import DEFAULT_DATABASE, Node, create_node
+from ledger.node import DEFAULT_DATABASE, Node, create_node, load_types
 from ledger.receipts import make_receipt
 from ledger.record_types import MAX_RECORD_BYTES
 from ledger.settings import EMBEDDED
@@ -40,6 +44,7 @@ from ledger.store import schema
 from ledger.store.reading import read_logs
 from ledger.submission import Acknowledged, AttachmentSource, Refused, Submission
 from ledger.trust import export_trust
+from ledger.verifier_zipapp import build_verifier
 
 app = typer.Typer(
     name="yunxi",
@@ -51,7 +56,9 @@ app = typer.Typer(
 )
 department_app = typer.Typer(help="Departments of this node.", no_args_is_help=True)
 trust_app = typer.Typer(help="The trust file that verifiers are given.", no_args_is_help=True)
+adapter_app = typer.Typer(help="Feeds from departments' own systems, driven by mapping files.", no_args_is_help=True)
 app.add_typer(department_app, name="department")
+app.add_typer(adapter_app, name="adapter")
 app.add_typer(trust_app, name="trust")
 
 out = Console(highlight=False, soft_wrap=True)
@@ -413,6 +420,188 @@ def write_file(path: Path, data: bytes) -> None:
         raise CouldNotRun(f"{path} cannot be written: {error.strerror}") from error
 
 
+# -- adapters --
+
+MappingArgument = Annotated[Path, typer.Argument(metavar="MAPPING", help="A mapping file (docs/mappings.md).")]
+SourceOption = Annotated[Path | None, typer.Option("--source", metavar="PATH", help="Read this file instead.")]
+
+
+@adapter_app.command("check")
+@answering
+def adapter_check(
+    mapping: MappingArgument,
+    source: SourceOption = None,
+    sample: Annotated[int, typer.Option(help="How many rows to try.", min=1)] = 1000,
+    node_dir: NodeOption = HERE,
+    as_json: JsonOption = False,
+) -> int:
+    """Try a mapping on the first rows of its source and say what is not right yet."""
+    feed = load_mapping(mapping)
+    found = check(feed, _source_of(feed, source), validate=_validator(node_dir), sample=sample)
+    if as_json:
+        print_json({"good": found.clean, **asdict(found)})
+    else:
+        _show_check(found)
+    return 0 if found.clean else 1
+
+
+def _show_check(found: CheckReport) -> None:
+    say(f"{found.good:,} of the first {found.rows:,} rows would be sealed.")
+    for finding in found.findings:
+        where = f" (first at {finding.position})" if finding.position else ""
+        say(f"{finding.level}: {finding.sentence}{where}")
+    if found.clean:
+        say("Nothing is left to do: run `yunxi adapter preview` to look at records, `yunxi adapter run` to seal them.")
+
+
+@adapter_app.command("preview")
+@answering
+def adapter_preview(
+    mapping: MappingArgument,
+    source: SourceOption = None,
+    rows: Annotated[int, typer.Option(help="How many rows to show.", min=1, max=1000)] = 3,
+    node_dir: NodeOption = HERE,
+    as_json: JsonOption = False,
+) -> None:
+    """Show rows beside the records they become. Nothing is written."""
+    feed = load_mapping(mapping)
+    shown = preview(feed, _source_of(feed, source), rows, validate=_validator(node_dir))
+    if as_json:
+        print_json({"rows": [_previewed_json(row) for row in shown]})
+        return
+    for row in shown:
+        say(f"-- {row.position} --")
+        say(json.dumps(row.values, ensure_ascii=False, indent=2, default=str))
+        if row.refusal is not None:
+            say(f"=> quarantine, {row.refusal.reason}: {row.refusal}")
+        else:
+            say("=> " + json.dumps(row.record, ensure_ascii=False, indent=2))
+        if row.attachments:
+            say(f"   with {', '.join(row.attachments)}")
+
+
+def _previewed_json(row: Previewed) -> dict[str, Any]:
+    refusal = {"reason": row.refusal.reason, "message": str(row.refusal)} if row.refusal else None
+    values = {name: str(value) if value is not None else None for name, value in row.values.items()}
+    return {
+        "position": row.position,
+        "values": values,
+        "record": row.record,
+        "attachments": row.attachments,
+        "refusal": refusal,
+    }
+
+
+@adapter_app.command("run")
+@answering
+def adapter_run(
+    mapping: MappingArgument,
+    source: SourceOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check and preview; write nothing.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Stop after about this many rows.", min=1)] = None,
+    node_dir: NodeOption = HERE,
+    as_json: JsonOption = False,
+) -> int:
+    """Seal everything new in a source. Run it again at any time: it goes on where it stopped, and doubles nothing."""
+    feed = load_mapping(mapping)
+    if dry_run:
+        found = check(feed, _source_of(feed, source), validate=_validator(node_dir), sample=limit or 1000)
+        print_json({"dry_run": True, "good": found.clean, **asdict(found)}) if as_json else _show_check(found)
+        return 0 if found.clean else 1
+    with open_node(node_dir) as node, progress_bar(shown=not as_json) as bar, anchoring(node) as outcomes:
+        report, quarantined = run_feed(node, feed, source, bar, limit)
+    if as_json:
+        print_json(_run_json(report, quarantined, outcomes))
+    else:
+        _show_run(feed, report, quarantined, outcomes)
+    return report.stopped.exit_code if report.stopped else 0
+
+
+def run_feed(
+    node: Node, feed: FeedMapping, source: Path | None, bar: Progress, limit: int | None = None
+) -> tuple[RunReport, dict[str, int]]:
+    """Runs one feed into the node; returns the report and what is in quarantine now, by reason."""
+    state = AdapterState(node.database.engine_for_writing())
+    task = bar.add_task(feed.feed, total=1000)
+
+    def advance(now: Advance) -> None:
+        fraction = now.fraction if now.fraction is not None else 0
+        bar.update(task, completed=int(fraction * 1000), description=f"{feed.feed}: {now.read:,} rows")
+
+    submit = functools.partial(node.intake.submit, feed.department)
+    report = run(feed, _source_of(feed, source), state, submit, advance, limit=limit)
+    return report, state.quarantine_counts(feed.feed)
+
+
+def _source_of(feed: FeedMapping, override: Path | None) -> Any:
+    return open_source(feed, override=override, environ=os.environ)
+
+
+def _validator(node_dir: Path) -> Callable[[dict[str, Any]], None]:
+    """Validates as the node would; without a node, by the built-in record types."""
+    types = load_types(node_dir)
+
+    def validate(record: dict[str, Any]) -> None:
+        types.validate({key: value for key, value in record.items() if key != "id"}, time.time())
+
+    return validate
+
+
+def _show_run(feed: FeedMapping, report: RunReport, quarantined: dict[str, int], outcomes: list[Outcome]) -> None:
+    say(
+        f"{feed.feed}: {report.read:,} rows read: {report.sealed:,} sealed, {report.known:,} known already, "
+        f"{report.quarantined:,} quarantined."
+    )
+    for reason, count in report.by_reason.items():
+        say(f"  quarantined, {reason}: {count:,}")
+    for member, count in report.omitted.items():
+        say(f"  left out as invalid, {member}: {count:,}")
+    if report.unmapped:
+        say(f"  columns neither used nor ignored: {', '.join(report.unmapped)}")
+    if quarantined:
+        say(f"  now in quarantine: {sum(quarantined.values()):,}; look with `yunxi adapter quarantine {feed.file}`")
+    newest = {outcome.department: outcome for outcome in outcomes}
+    _show_anchors(list(newest.values()))
+    if report.stopped:
+        err.print(f"yunxi: stopped early: {report.stopped}", markup=False)
+
+
+def _run_json(report: RunReport, quarantined: dict[str, int], outcomes: list[Outcome]) -> dict[str, Any]:
+    stopped = {"code": report.stopped.code, "message": str(report.stopped)} if report.stopped else None
+    newest = {outcome.department: outcome for outcome in outcomes}
+    return {
+        **asdict(replace(report, stopped=None)),
+        "stopped": stopped,
+        "in_quarantine": quarantined,
+        "anchors": [_anchor_json(outcome) for outcome in newest.values()],
+    }
+
+
+@adapter_app.command("quarantine")
+@answering
+def adapter_quarantine(
+    mapping: MappingArgument,
+    limit: Annotated[int, typer.Option(help="How many rows at the most.", min=1)] = 50,
+    content: Annotated[bool, typer.Option(help="Show the rows themselves too: personal data.")] = False,
+    node_dir: NodeOption = HERE,
+    as_json: JsonOption = False,
+) -> None:
+    """List the rows of a feed that were set aside, and why."""
+    feed = load_mapping(mapping)
+    with open_node(node_dir) as node:
+        state = AdapterState(node.database.engine_for_writing())
+        rows, counts = state.quarantine(feed.feed, limit=limit), state.quarantine_counts(feed.feed)
+    if as_json:
+        hidden = {} if content else {"raw": None}
+        print_json({"feed": feed.feed, "counts": counts, "rows": [{**asdict(row), **hidden} for row in rows]})
+        return
+    for row in rows:
+        say(f"{row.position}  {row.reason}  {row.detail}")
+        if content:
+            say(f"    {row.raw}")
+    say(f"{sum(counts.values()):,} rows in quarantine.")
+
+
 # -- proof --
 
 
@@ -493,6 +682,32 @@ def verify(context: typer.Context) -> None:
     from ledger.verify.__main__ import run
 
     raise typer.Exit(run(context.args, sys.stdout))
+
+
+@app.command()
+@answering
+def verifier(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write it.")] = Path(
+        "yunxi-verify.pyz"
+    ),
+) -> None:
+    """Write the verifier for courts: one file that runs offline with Python and `cryptography` alone."""
+    try:
+        build_verifier(output)
+    except OSError as error:
+        raise CouldNotRun(f"{output} cannot be written: {error.strerror}") from error
+    say(f"Wrote {output}. It runs with: python {output} FILE ... --trust trust.json")
+
+
+@app.command()
+@answering
+def demo(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty directory.")] = Path("demo-run"),
+) -> int:
+    """Run the main job on generated exports of six departments, then forge three bytes and find them."""
+    from demo.story import tell
+
+    return 0 if tell(directory, out) else 1
 
 
 def version(shown: bool) -> None:

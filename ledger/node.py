@@ -54,7 +54,7 @@ class Node:
         self.database = Database(_database_url(settings))
         self.blobs = BlobStore(directory / "blobs")
         self.keks = KekRing(agent)
-        self.types = RecordTypes.load(files("ledger") / "types", *(p for p in [directory / "types"] if p.is_dir()))
+        self.types = load_types(directory)
         self.intake = Intake(self.database, self.blobs, agent, self.keks, self.types, clock)
         self.reader = RecordReader(self.keks, self.blobs)
 
@@ -109,6 +109,12 @@ def create_node(
     opened.close()
     settings.save()
     return settings
+
+
+def load_types(directory: Path) -> RecordTypes:
+    """The built-in record types and those in the node directory's `types/`, if there is one."""
+    own = directory / "types"
+    return RecordTypes.load(files("ledger") / "types", *([own] if own.is_dir() else []))
 
 
 def chain_url(directory: Path, chain: ChainSettings) -> str:

@@ -11,35 +11,44 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Table, create_engine, event
+from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 
-from ledger.errors import StorageFailed
+from ledger.errors import CouldNotRun, StorageFailed
 
 BUSY_TIMEOUT_S = 60
 _WRITING = "yunxi_writing"
 
 
 class Database:
-    """An engine with the durability this ledger needs. `engine` is for reading and for other packages' tables."""
+    """An engine with the durability this ledger needs. `engine` is for reading and for other packages' tables.
+
+    Raises CouldNotRun for a URL of another database than SQLite and PostgreSQL; connects only when used.
+    """
 
     def __init__(self, url: str | URL) -> None:
-        self.url = make_url(url)
+        self.url = _known_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._writing: dict[str, Any] = {_WRITING: True}
+        self._reading: dict[str, Any] = {}
         if self.is_sqlite:
             self.engine = create_engine(self.url, connect_args={"timeout": BUSY_TIMEOUT_S})
             event.listen(self.engine, "connect", _configure_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
         else:
             self.engine = create_engine(self.url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+            # said outright, because a server may have other defaults: a writer sees what was committed while it waited
+            # for the head's lock, a reader sees one moment only
+            self._writing |= {"isolation_level": "READ COMMITTED"}
+            self._reading |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A write transaction. Raises StorageFailed when the database cannot take it; IntegrityError passes through,
         because it is an answer about the rows and not about the database."""
         try:
-            with self.engine.connect().execution_options(**{_WRITING: True}) as connection, connection.begin():
+            with self.engine.connect().execution_options(**self._writing) as connection, connection.begin():
                 yield connection
         except IntegrityError:
             raise
@@ -50,14 +59,29 @@ class Database:
     def reading(self) -> Iterator[Connection]:
         """A read transaction: one consistent snapshot, never blocking a writer."""
         try:
-            with self.engine.connect() as connection, connection.begin():
+            with self.engine.connect().execution_options(**self._reading) as connection, connection.begin():
                 yield connection
         except SQLAlchemyError as error:
             raise StorageFailed(_explain(error)) from error
 
+    def engine_for_writing(self) -> Engine:
+        """The same engine for packages that keep tables of their own here: every transaction may write from its start
+        (on SQLite one that begins by reading and then writes would be refused while another process writes)."""
+        return self.engine.execution_options(**{_WRITING: True})
+
     def close(self) -> None:
         """Closes pooled connections."""
         self.engine.dispose()
+
+
+def _known_url(url: str | URL) -> URL:
+    try:
+        known = make_url(url)
+    except ArgumentError as error:
+        raise CouldNotRun("the database must be given as a SQLAlchemy URL, such as sqlite:///ledger.sqlite") from error
+    if known.get_backend_name() not in ("sqlite", "postgresql"):
+        raise CouldNotRun(f"the database must be SQLite or PostgreSQL, not {known.get_backend_name()}")
+    return known
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -77,16 +101,22 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, 
 
 
 def _copy_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
-    from psycopg import sql  # only where PostgreSQL is used: psycopg is an optional dependency
+    import psycopg  # only where PostgreSQL is used: it is an optional dependency
+    from psycopg import sql
 
     driver = connection.connection.driver_connection
     assert driver is not None
     names = sql.SQL(",").join(sql.Identifier(column.name) for column in table.columns)
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(sql.Identifier(table.name), names)
-    with driver.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.set_types([_PG_TYPES[type(column.type).__name__] for column in table.columns])
-        for row in rows:
-            copy.write_row(row)
+    try:
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.set_types([_PG_TYPES[type(column.type).__name__] for column in table.columns])
+            for row in rows:
+                copy.write_row(row)
+    except psycopg.IntegrityError as error:  # the driver is called past SQLAlchemy, which would have translated these
+        raise IntegrityError(f"COPY {table.name}", None, error) from error
+    except psycopg.Error as error:
+        raise DBAPIError(f"COPY {table.name}", None, error) from error
 
 
 _PG_TYPES = {"BigInteger": "int8", "Integer": "int4", "LargeBinary": "bytea", "String": "varchar", "Text": "text"}
