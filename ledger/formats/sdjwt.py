@@ -101,14 +101,15 @@ class Presentation:
     def record(self) -> dict[str, Any]:
         """The record as far as it is revealed: clear members and the members of every revealed unit."""
         payload = self.statement.payload
-        record = {"id": payload["jti"], "type": payload["type"], "v": payload["v"], "department": payload["iss"]}
-        record |= {name: payload[name] for name in _OPTIONAL_TEXTS if name in payload}
+        clear = {"id": payload["jti"], "type": payload["type"], "v": payload["v"], "department": payload["iss"]}
+        clear |= {name: payload[name] for name in _OPTIONAL_TEXTS if name in payload}
+        record = dict(clear)
         for disclosure in self.disclosures:
             if disclosure.unit.startswith("attachment-"):
                 record.setdefault("attachments", []).append(disclosure.members)
             else:
                 record |= disclosure.members
-        return record
+        return record | clear  # no member of a unit can stand in for one that is signed in clear
 
 
 def disclosure_digest(text: str) -> str:
@@ -167,8 +168,8 @@ def parse_disclosure(text: str) -> Disclosure:
 def parse_presentation(data: bytes) -> Presentation:
     """The presentation that `data` holds, each disclosure found in the statement; its signature is not checked.
 
-    Raises Malformed, or DisclosureInvalid when a disclosure is not the statement's, stands twice, or two of them
-    claim the same unit (RFC 9901 section 7.1 steps 3 to 5).
+    Raises Malformed, or DisclosureInvalid when a disclosure is not the statement's, stands twice, is named like a
+    claim that the statement has in clear, or two of them claim the same unit (RFC 9901 section 7.1 steps 3 to 5).
     """
     if len(data) > MAX_PRESENTATION_BYTES:
         raise Malformed("presentation", f"longer than {MAX_PRESENTATION_BYTES:,} bytes")
@@ -187,11 +188,13 @@ def open_disclosures(statement: Statement, joined: bytes) -> tuple[Disclosure, .
         raise Malformed("disclosure", "not ASCII") from error
     if len(texts) > MAX_DISCLOSURES:
         raise Malformed("presentation", f"more than {MAX_DISCLOSURES:,} disclosures")
+    if any(disclosure_digest(text) not in statement.digests for text in texts):
+        raise DisclosureInvalid(f"record {statement.record_id}: a part that is shown is not in the statement")
     disclosures = tuple(parse_disclosure(text) for text in texts)
     for disclosure in disclosures:
-        if disclosure.digest not in statement.digests:
+        if disclosure.unit in statement.payload:
             raise DisclosureInvalid(
-                f"record {statement.record_id}: what is shown as unit {disclosure.unit[:64]!r} is not in the statement"
+                f"record {statement.record_id}: unit {disclosure.unit[:64]!r} is also a claim that stands in clear"
             )
     if len({d.text for d in disclosures}) < len(disclosures) or len({d.unit for d in disclosures}) < len(disclosures):
         raise DisclosureInvalid(f"record {statement.record_id}: a unit is shown twice")

@@ -1,12 +1,13 @@
 """JSON (RFC 8259) as evidence needs it: one reading only, bounded in size and depth.
 
-Refused: bytes that are not UTF-8, a byte order mark, duplicate member names, NaN and infinities, lone surrogates,
-integers beyond 2^53-1 (other readers would round them), nesting deeper than `MAX_DEPTH`.
+Refused: bytes that are not UTF-8, a byte order mark, duplicate member names, NaN and infinities (1e999 is one to most
+readers), lone surrogates, integers beyond 2^53-1 (other readers would round them), nesting deeper than `MAX_DEPTH`.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -16,7 +17,8 @@ from ledger.errors import Malformed
 MAX_DEPTH = 32
 MAX_INTEGER = 2**53 - 1
 
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# a string that does not end is taken whole as well: skipping its first quote would make the search quadratic
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 
 def loads(data: bytes, *, what: str, max_bytes: int) -> Any:
@@ -27,7 +29,11 @@ def loads(data: bytes, *, what: str, max_bytes: int) -> Any:
     try:
         text = data.decode("utf-8")
         value = json.loads(
-            text, object_pairs_hook=_unique(what), parse_constant=_no_constant(what), parse_int=_integer(what)
+            text,
+            object_pairs_hook=_unique(what),
+            parse_constant=_no_constant(what),
+            parse_int=_integer(what),
+            parse_float=_finite(what),
         )
     except UnicodeDecodeError as error:
         raise Malformed(what, f"not UTF-8 at byte {error.start}") from error
@@ -84,6 +90,16 @@ def _integer(what: str) -> Callable[[str], int]:
         if len(text) > 17 or abs(int(text)) > MAX_INTEGER:
             raise Malformed(what, f"integer {text[:20]} is beyond 2^53-1; write it as a string")
         return int(text)
+
+    return parse
+
+
+def _finite(what: str) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = float(text)
+        if math.isinf(value):
+            raise Malformed(what, f"number {text[:20]} is beyond what a double holds; write it as a string")
+        return value
 
     return parse
 

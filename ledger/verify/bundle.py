@@ -1,0 +1,162 @@
+"""Files of any kind in any order: which is which, which belong together, and what each of them proves.
+
+Kinds are told by content, receipts and records are paired by leaf hash, attachments by size and SHA-256; file names
+decide nothing. Pure: whoever calls has read the files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ledger.errors import Refusal, YunxiError
+from ledger.formats.checkpoint import Checkpoint
+from ledger.formats.merkle import leaf_hash, verify_inclusion
+from ledger.formats.note import Note
+from ledger.formats.sdjwt import MAX_PRESENTATION_BYTES
+from ledger.formats.tlogproof import MAX_PROOF_BYTES, TlogProof
+from ledger.verify.facts import Attachment, Facts
+from ledger.verify.refusals import refusal
+from ledger.verify.verifier import Verifier
+
+Kind = Literal["record", "receipt", "file"]
+
+HEAD_BYTES = 64
+MAX_KEPT_BYTES = MAX_PRESENTATION_BYTES
+
+_RECEIPT_HEAD = b"c2sp.org/tlog-proof"
+_RECORD_HEAD = b"eyJ"
+"""The base64url of every JSON object that begins with a member, and so of every JWT in use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A file as it was handed in. `data` is kept for records and receipts, size and SHA-256 for all other files."""
+
+    name: str
+    kind: Kind
+    data: bytes = b""
+    size: int = 0
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found about one file. `error` None means good.
+
+    For a record `facts` hold as far as verification came: with an error they may still be there, without a receipt.
+    For a receipt or an attachment they are those of its record. `attachments`: which handed-in file is which.
+    """
+
+    given: Given
+    error: YunxiError | None
+    facts: Facts | None = None
+    attachment: Attachment | None = None
+    attachments: tuple[tuple[str, Attachment], ...] = ()
+
+
+def kind_of(head: bytes, size: int) -> Kind:
+    """What a file seems to be by its first bytes (64 suffice) and its size; `file` means perhaps an attachment."""
+    start = head.lstrip(b"\r\n")
+    if start.startswith(_RECEIPT_HEAD) and size <= MAX_PROOF_BYTES:
+        return "receipt"
+    if start.startswith(_RECORD_HEAD) and size <= MAX_PRESENTATION_BYTES:
+        return "record"
+    return "file"
+
+
+def examine(verifier: Verifier, files: Sequence[Given], *, allow_unlogged: bool = False) -> list[Finding]:
+    """A finding for every file, in the order given. A record without a receipt is refused unless `allow_unlogged`."""
+    records = [n for n, given in enumerate(files) if given.kind == "record"]
+    receipts = [n for n, given in enumerate(files) if given.kind == "receipt"]
+    pairs = _pair(files, records, receipts)
+    findings: dict[int, Finding] = {}
+    for n in records:
+        own = [m for m in receipts if pairs.get(m) == n]
+        findings |= {m: _verify(verifier, files[n], files[m]) for m in own}
+        findings[n] = _record(verifier, files[n], [findings[m] for m in own], allow_unlogged)
+    for m in receipts:
+        findings[m] = _receipt(files[m], findings.get(m))
+    for n, given in enumerate(files):
+        if given.kind == "file":
+            findings[n] = _file(given, [findings[r] for r in records])
+    for n in records:
+        findings[n] = _with_attachments(findings[n], findings.values())
+    return [findings[n] for n in range(len(files))]
+
+
+def _pair(files: Sequence[Given], records: list[int], receipts: list[int]) -> dict[int, int]:
+    """Receipt → record. If one of each is left over they are paired too, so that the recipe says what is wrong."""
+    leaves = {n: leaf_hash(files[n].data.strip(b"\n").partition(b"~")[0]) for n in records}
+    waiting = list(records)
+    pairs: dict[int, int] = {}
+    for m in receipts:
+        # the next record without a receipt first: files mostly come sorted, and trying all with all costs their product
+        found = next((n for n in (*waiting, *records) if _belongs(leaves[n], files[m].data)), None)
+        if found is not None:
+            pairs[m] = found
+            waiting = [n for n in waiting if n != found]
+    left = [m for m in receipts if m not in pairs]
+    if len(left) == len(waiting) == 1:
+        pairs[left[0]] = waiting[0]
+    return pairs
+
+
+def _belongs(leaf: bytes, receipt: bytes) -> bool:
+    """Whether the receipt speaks of this leaf. Nothing signed is checked here: the recipe does that."""
+    try:
+        proof = TlogProof.parse(receipt)
+        checkpoint = Checkpoint.parse(Note.parse(proof.checkpoint).text)
+        verify_inclusion(leaf, proof.index, checkpoint.size, proof.path, checkpoint.root)
+    except Refusal:
+        return False
+    return True
+
+
+def _verify(verifier: Verifier, record: Given, receipt: Given | None) -> Finding:
+    try:
+        return Finding(record, None, verifier.verify(record.data, receipt.data if receipt else None))
+    except Refusal as error:
+        # a bad receipt does not undo what the record's own signature shows
+        alone = _verify(verifier, record, None) if receipt else None
+        return Finding(record, error, alone.facts if alone else None)
+
+
+def _record(verifier: Verifier, record: Given, tried: list[Finding], allow_unlogged: bool) -> Finding:
+    good = [finding for finding in tried if finding.error is None]
+    if tried:
+        return (good or tried)[0]
+    finding = _verify(verifier, record, None)
+    if finding.error is None and not allow_unlogged:
+        return Finding(record, refusal("unlogged"), finding.facts)
+    return finding
+
+
+def _receipt(receipt: Given, pair: Finding | None) -> Finding:
+    if pair is not None:
+        return Finding(receipt, pair.error, pair.facts if pair.error is None else None)
+    try:
+        TlogProof.parse(receipt.data)
+    except Refusal as error:
+        return Finding(receipt, error)
+    return Finding(receipt, refusal("receipt-alone"))
+
+
+def _file(given: Given, records: list[Finding]) -> Finding:
+    # records that verified come first, in case several name the same file
+    for record in sorted(records, key=lambda finding: finding.error is not None):
+        for attachment in record.facts.attachments if record.facts else ():
+            if (attachment.sha256, attachment.size) != (given.sha256, given.size):
+                continue
+            if record.error is None or record.facts is None:
+                return Finding(given, None, record.facts, attachment)
+            error = refusal("attachment-unverified", name=attachment.name, record=record.facts.record_id)
+            return Finding(given, error, None, attachment)
+    return Finding(given, refusal("file-unknown"))
+
+
+def _with_attachments(record: Finding, findings: Iterable[Finding]) -> Finding:
+    named = record.facts.attachments if record.facts else ()
+    handed_in = ((f.given.name, f.attachment) for f in findings if f.attachment is not None)
+    return replace(record, attachments=tuple((name, a) for name, a in handed_in if a in named))

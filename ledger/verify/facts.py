@@ -1,0 +1,84 @@
+"""What a verification established. Nothing here is true unless `Verifier` handed it back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ledger.formats.receipt import AnchorHint
+from ledger.formats.trust import Department, Key
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One revealed disclosure unit, exactly as it was sealed."""
+
+    name: str
+    members: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that a revealed unit names. That anybody has it is not said here: see `verify_attachment`."""
+
+    unit: str
+    name: str
+    media_type: str
+    size: int
+    sha256: str
+    """Of the plain file, 64 lowercase hex digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cosigned:
+    """A witness of the trust file that cosigned the checkpoint, and when by its own clock (seconds since 1970)."""
+
+    name: str
+    operator: str
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """The record stands in its department's log, and the department signed the log's state."""
+
+    origin: str
+    index: int
+    """Counted from 0."""
+    size: int
+    root: bytes
+    cosigned: tuple[Cosigned, ...]
+    """In the trust file's order; it met the quorum and holds every required witness."""
+    quorum: int
+    anchor: AnchorHint | None
+    """Signed by the log's key and on the trust file's chain and contract; whether it stands there was not asked.
+    None: the receipt names no anchor."""
+
+    @property
+    def seen_at(self) -> int | None:
+        """The earliest time at which a witness saw the log with the record in it; None without a witness."""
+        return min((c.time for c in self.cosigned), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One record. `logged` is None where no receipt was given: then only content and signature were checked."""
+
+    record_id: str
+    type: str
+    version: int
+    references: dict[str, str]
+    """The clear members among matter, case, inspection and amends that the statement has."""
+    consortium: str
+    engine: str
+    """Of the trust file's chain."""
+    department: Department
+    key: Key
+    sealed_at: int
+    """Seconds since 1970 by the department's own clock."""
+    units: tuple[Unit, ...]
+    masked: int
+    """How many units of the record were not shown."""
+    attachments: tuple[Attachment, ...]
+    """Named by the revealed units."""
+    logged: Logged | None

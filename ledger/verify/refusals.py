@@ -1,0 +1,216 @@
+"""Why the recipe refuses, in words a clerk can read out. English is the error's message; Chinese rides as its "
+"note."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ledger.errors import (
+    AnchorInvalid,
+    CheckpointInvalid,
+    CouldNotRun,
+    DisclosureInvalid,
+    InclusionInvalid,
+    KeyRefused,
+    Malformed,
+    NotProven,
+    YunxiError,
+)
+from ledger.verify.words import Value, clean, fill
+
+
+@dataclass(frozen=True, slots=True)
+class _Reason:
+    error: type[YunxiError]
+    en: str
+    zh: str
+
+
+_REASONS = {
+    "key-of-another": _Reason(
+        KeyRefused,
+        "The record says that it is from {claimed}, but the key that signed it belongs to {owner}. Do not rely on it.",
+        "记录自称出自“{claimed}”，但签署所用密钥属于“{owner}”，不应采信。",
+    ),
+    "key-not-valid": _Reason(
+        KeyRefused,
+        "The record says that it was sealed at {at}, when the key of {owner} that signed it was not valid "
+        "({validity}).",
+        "记录所载存证时间为{at}，而签署所用的{owner}密钥当时不在有效期内（{validity}）。",
+    ),
+    "log-of-another": _Reason(
+        CheckpointInvalid,
+        "The receipt is from the log of {other}, but the record is from {issuer}. Ask {issuer} for its own receipt.",
+        "回执出自{other}的日志，而记录出自{issuer}，二者不符。请向{issuer}索取对应的回执。",
+    ),
+    "log-unknown": _Reason(
+        CheckpointInvalid,
+        "The receipt is from a log that the trust file does not name ({origin}). Check that the trust file is right.",
+        "回执出自信任文件未载明的日志（{origin}）。请核对信任文件是否正确。",
+    ),
+    "cosignature-wrong": _Reason(
+        CheckpointInvalid,
+        "The receipt carries a signature in the name of witness {witness} that is wrong. Fetch the receipt again.",
+        "回执中以见证方“{witness}”名义作出的签名核验不一致。请重新索取回执。",
+    ),
+    "witness-missing": _Reason(
+        CheckpointInvalid,
+        "The trust file requires the confirmation of witness {witness}, and the receipt does not have it.",
+        "信任文件要求必须有见证方“{witness}”的确认，而回执中没有。",
+    ),
+    "quorum": _Reason(
+        CheckpointInvalid,
+        "The trust file asks for {quorum} witnesses, and the receipt has the confirmation of {found}. "
+        "Fetch a newer receipt.",
+        "信任文件要求至少{quorum}个见证方确认，回执中只有{found}个。请索取更新的回执。",
+    ),
+    "anchor-chain": _Reason(
+        AnchorInvalid,
+        "The receipt names an anchor on chain {found}, but the trust file's chain is {expected}.",
+        "回执所载锚定位于编号{found}的区块链，而信任文件载明的区块链编号为{expected}，二者不符。",
+    ),
+    "anchor-contract": _Reason(
+        AnchorInvalid,
+        "The receipt names an anchor in contract {found}, but the trust file's contract is {expected}.",
+        "回执所载锚定位于合约{found}，而信任文件载明的合约为{expected}，二者不符。",
+    ),
+    "unlogged": _Reason(
+        NotProven,
+        "No receipt for this record was handed in, so it is not proven that the record stands in the "
+        "department's log. "
+        "Hand in its .tlog-proof file as well.",
+        "未提交该记录的回执，不能证明记录已载入部门的日志。请一并提交其 .tlog-proof 回执文件。",
+    ),
+    "receipt-alone": _Reason(
+        InclusionInvalid,
+        "This receipt belongs to none of the records handed in. Hand in the record's .sd-jwt file as well.",
+        "该回执与所提交的各份记录均不对应。请一并提交对应的 .sd-jwt 记录文件。",
+    ),
+    "file-unknown": _Reason(
+        DisclosureInvalid,
+        "This file is neither a record nor a receipt, and no verified record names a file with this content: "
+        "it was changed, or it belongs to another record, or the part that names it is withheld.",
+        "该文件既不是记录，也不是回执，且核验通过的记录均未载明内容与之相同的附件："
+        "可能已被改动，或者属于其他记录，或者载明该附件的部分未予出示。",
+    ),
+    "attachment-unverified": _Reason(
+        NotProven,
+        "This is the attachment {name} that record {record} names, but that record itself is not verified.",
+        "该文件与记录{record}所载附件“{name}”内容相同，但该记录本身未通过核验。",
+    ),
+    "no-file": _Reason(
+        CouldNotRun,
+        "There is no file {file}. Check its name and folder.",
+        "找不到文件“{file}”。请核对文件名和所在文件夹。",
+    ),
+    "not-a-file": _Reason(
+        CouldNotRun,
+        "{file} is a folder or a device, not a file. Name the files in it one by one.",
+        "“{file}”是文件夹或者设备，不是文件。请逐一指定其中的文件。",
+    ),
+    "unreadable": _Reason(
+        CouldNotRun,
+        "{file} cannot be read ({cause}). Check that you may open it.",
+        "无法读取文件“{file}”（{cause}）。请检查是否有权打开该文件。",
+    ),
+    "usage": _Reason(
+        CouldNotRun,
+        "The command is not complete or not right: {cause}. Try --help.",
+        "命令不完整或者有误：{cause}。可使用 --help 查看用法。",
+    ),
+    "attachment-other": _Reason(
+        DisclosureInvalid,
+        "No file that record {record} names has this content ({size} bytes, SHA-256 {sha256}): "
+        "it was changed or belongs to another record.",
+        "记录{record}所载附件中，没有内容与该文件相同者（{size}字节，SHA-256：{sha256}）：可能已被改动，"
+        "或者属于其他记录。",
+    ),
+}
+
+_BY_CODE = {
+    "malformed": {
+        "en": "The file does not have the required format ({what}). It may be damaged, incomplete or changed.",
+        "zh": "文件不符合规定格式（{what}），可能已损坏、不完整或者被改动。",
+    },
+    "key-refused": {
+        "en": "The key that signed the record is not accepted: the trust file does not have it, or has it for another "
+        "use than signing records. Check that the trust file is the right one.",
+        "zh": "签署所用密钥不被认可：信任文件中没有该密钥，或者该密钥不是用于签署记录的。请核对信任文件是否正确。",
+    },
+    "trust-refused": {
+        "en": "The trust file cannot be used: it is empty, contradicts itself, or names nobody who could be trusted.",
+        "zh": "信任文件不能作为核验依据：内容为空、自相矛盾，或者没有载明可信的部门。",
+    },
+    "signature-invalid": {
+        "en": "The signature on the record is wrong: the record was changed after it was signed, "
+        "or the department that it names did not sign it.",
+        "zh": "记录上的签名核验不一致：内容在签署后被改动，或者并非所称部门签署。",
+    },
+    "disclosure-invalid": {
+        "en": "What is shown is not what was signed: a part does not belong to this record, was changed, "
+        "or is shown twice.",
+        "zh": "所出示的内容与记录签署时不一致：其中有的部分不属于本记录、已被改动，或者重复出示。",
+    },
+    "inclusion-invalid": {
+        "en": "The receipt does not prove that this record stands in the log: "
+        "the record or the receipt was changed, or they do not belong together.",
+        "zh": "回执不能证明该记录已载入日志：记录或者回执被改动，或者二者并不对应。",
+    },
+    "checkpoint-invalid": {
+        "en": "The state of the log in the receipt is not validly signed by the department: "
+        "the receipt was changed, or the trust file has another key for this log.",
+        "zh": "回执中的日志状态未经该部门有效签名：回执被改动，或者信任文件所载的该日志密钥与之不符。",
+    },
+    "anchor-invalid": {
+        "en": "The anchor in the receipt is not what the department signed for this receipt: "
+        "it was changed, or taken from another receipt.",
+        "zh": "回执中的锚定信息与该部门就本回执签署的内容不一致：锚定信息被改动，或者取自其他回执。",
+    },
+}
+
+_FORMATS = {
+    "statement": {"en": "the signed part of the record", "zh": "记录的签署部分"},
+    "statement header": {"en": "the signed part of the record", "zh": "记录的签署部分"},
+    "statement payload": {"en": "the signed part of the record", "zh": "记录的签署部分"},
+    "disclosure": {"en": "the content shown with the record", "zh": "记录所出示的内容"},
+    "disclosure salt": {"en": "the content shown with the record", "zh": "记录所出示的内容"},
+    "attachment": {"en": "the record's description of an attachment", "zh": "记录所载的附件说明"},
+    "presentation": {"en": "the record", "zh": "记录文件"},
+    "tlog-proof": {"en": "the receipt", "zh": "回执"},
+    "tlog-proof extra": {"en": "the receipt", "zh": "回执"},
+    "tlog-proof index": {"en": "the receipt", "zh": "回执"},
+    "tlog-proof path": {"en": "the receipt", "zh": "回执"},
+    "note": {"en": "the state of the log in the receipt", "zh": "回执中的日志状态"},
+    "note signature": {"en": "the state of the log in the receipt", "zh": "回执中的日志状态"},
+    "checkpoint": {"en": "the state of the log in the receipt", "zh": "回执中的日志状态"},
+    "tree size": {"en": "the state of the log in the receipt", "zh": "回执中的日志状态"},
+    "root hash": {"en": "the state of the log in the receipt", "zh": "回执中的日志状态"},
+    "anchor of the receipt": {"en": "the anchor in the receipt", "zh": "回执中的锚定信息"},
+    "trust file": {"en": "the trust file", "zh": "信任文件"},
+    "JWK": {"en": "a key in the trust file", "zh": "信任文件中的密钥"},
+    "verifier key": {"en": "a key in the trust file", "zh": "信任文件中的密钥"},
+}
+
+
+def refusal(reason: str, **values: Value) -> YunxiError:
+    """The error for `reason`, a key of this module's table, ready to be raised."""
+    found = _REASONS[reason]
+    error = found.error(fill(found.en, "en", values))
+    error.add_note(fill(found.zh, "zh", values))
+    return error
+
+
+def explain(error: YunxiError, lang: str) -> str:
+    """A sentence or two in `lang`. Errors of the formats below are said by their code, for they speak to technicians;
+    where their own words point at a place in a file, these follow as a technical note."""
+    notes: list[str] = getattr(error, "__notes__", [])
+    if notes:
+        return str(error) if lang == "en" else notes[0]
+    if error.code not in _BY_CODE:
+        return str(error)
+    what = _FORMATS.get(error.what, {}).get(lang, error.what) if isinstance(error, Malformed) else ""
+    sentence = _BY_CODE[error.code][lang].format(what=what)
+    if error.code not in ("malformed", "trust-refused"):
+        return sentence
+    note = clean(str(error))
+    return f"{sentence} Technical note: {note}" if lang == "en" else f"{sentence}技术说明（英文）：{note}"

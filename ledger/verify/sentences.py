@@ -1,0 +1,270 @@
+"""What is proven and what is not, in sentences that a clerk can read into the record. English and Chinese.
+
+The list of what is not proven is never empty: it is shown even when every step of the recipe passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ledger.verify.facts import Attachment, Facts, Logged
+from ledger.verify.words import Duration, Moment, Span, Value, fill
+
+_SENTENCES: dict[str, dict[str, str]] = {
+    # --- proven: what ---
+    "content": {
+        "en": "The content shown is what {department} sealed. It has not been changed since it was sealed.",
+        "zh": "所出示的内容与{department}签署存证时一致，存证后未被改动。",
+    },
+    "content-none": {
+        "en": "{department} sealed this record. None of its content is shown here.",
+        "zh": "该记录系{department}签署存证，本次未出示其任何内容。",
+    },
+    "units-all": {
+        "en": "The record has {total} parts, and all of them are shown; nothing is withheld.",
+        "zh": "该记录共{total}个部分，已全部出示，没有遮盖。",
+    },
+    "units-some": {
+        "en": "Of the {total} parts of the record, {shown} are shown: {names}. "
+        "What is withheld does not weaken the proof for what is shown.",
+        "zh": "该记录共{total}个部分，本次出示{shown}个：{names}。其余部分未出示，不影响对已出示部分的核验。",
+    },
+    "attachment": {
+        "en": "The file {file} is the attachment {name} that the record names: same size ({size} bytes), "
+        "same SHA-256 value ({sha256}).",
+        "zh": "所提交的文件“{file}”与该记录所载附件“{name}”一致：大小（{size}字节）及SHA-256校验值（{sha256}）均相同。",
+    },
+    # --- proven: by whom ---
+    "signed": {
+        "en": "The signature is by a key that the trust file assigns to {department} for signing records "
+        "({validity}). The sealing time stated in the record lies within that period.",
+        "zh": "签名核验一致：签署所用密钥系信任文件载明的{department}签署密钥（{validity}），"
+        "记录所载的存证时间在其有效期内。",
+    },
+    # --- proven: since when ---
+    "logged": {
+        "en": "The record is entry number {position} in the log of {department} ({origin}). "
+        "The department signed the log when it held {size} entries. "
+        "Should the record ever be taken out or replaced, this receipt shows it.",
+        "zh": "该记录已载入{department}的日志（{origin}），为第{position}条；该日志含有{size}条记录时，"
+        "该部门对其状态作了签名。"
+        "此后该记录如被删除或者替换，可凭本回执予以证明。",
+    },
+    "cosigned": {
+        "en": "Witness {witness}, operated by {operator}, confirmed that it saw this state of the log at {time}. "
+        "By the witness's word, the record existed at that time at the latest.",
+        "zh": "见证方“{witness}”（运营单位：{operator}）签名确认，其于{time}见到该日志状态。"
+        "据此，该记录至迟于该时间已经存在。",
+    },
+    "quorum": {
+        "en": "The trust file asks for the confirmation of at least {quorum} witnesses. The receipt has {found}.",
+        "zh": "信任文件要求至少{quorum}个见证方确认，本回执有{found}个，符合要求。",
+    },
+    # --- not proven: time and log ---
+    "not-time": {
+        "en": "The exact time of sealing. {time} is the time of the department's own clock; nobody else confirmed it.",
+        "zh": "存证的准确时间。{time}系该部门自身时钟所载，未经其他方确认。",
+    },
+    "not-time-later": {
+        "en": "The exact time of sealing. {time} is the time of the department's own clock; nobody else confirmed it. "
+        "The first confirmation by a witness came {delay} later.",
+        "zh": "存证的准确时间。{time}系该部门自身时钟所载，未经其他方确认；最早的见证方确认在其后{delay}作出。",
+    },
+    "not-time-contradicted": {
+        "en": "That the department's clock was right. The record claims to have been sealed at {time}, "
+        "but a witness had already seen it at {seen}: one of the two clocks was wrong.",
+        "zh": "该部门的时钟是否准确。记录所载存证时间为{time}，而见证方在此之前的{seen}即已见到该记录，"
+        "可见二者之中至少有一方的时钟有误。",
+    },
+    "not-key-ended": {
+        "en": "That the record was really sealed while the key was valid. The key's validity ended at {ended}, "
+        "and the first outside confirmation of the record is from later: {seen}.",
+        "zh": "该记录是否确系在密钥有效期内签署。该密钥的有效期已于{ended}届满，而最早的外部确认时间为{seen}，"
+        "晚于届满时间。",
+    },
+    "not-since": {
+        "en": "Since when the record has existed. No witness outside the department confirmed a time.",
+        "zh": "该记录自何时起存在。没有部门以外的见证方对时间予以确认。",
+    },
+    "not-timestamp": {
+        "en": "A time certified by a time-stamping authority. No trusted timestamp is part of this evidence.",
+        "zh": "经时间戳服务机构认证的时间。本证据未附可信时间戳。",
+    },
+    "not-logged": {
+        "en": "That the record stands in the department's log. No valid receipt was handed in for it, "
+        "so it could have been withheld from the log or made later.",
+        "zh": "该记录是否已载入部门的日志。未提交对应的有效回执，不能排除该记录未曾载入日志，或者系事后制作。",
+    },
+    "not-one-log": {
+        "en": "That the department keeps only one version of its log. "
+        "No witness outside the department confirmed this state of it.",
+        "zh": "该部门的日志是否只有一个版本。没有部门以外的见证方确认该日志状态，不能排除另有内容不同的版本。",
+    },
+    "not-independent": {
+        "en": "That the witnesses are independent of the department and that their clocks are right. "
+        "Who operates them is what the trust file says.",
+        "zh": "见证方是否独立于该部门、其时钟是否准确。见证方的运营单位以信任文件所载为准。",
+    },
+    # --- not proven: anchor ---
+    "not-anchored": {
+        "en": "An anchor on a blockchain. The receipt names none; it may have been issued before the anchoring.",
+        "zh": "该记录是否已在区块链上锚定。回执未载明锚定信息，可能系在锚定之前出具。",
+    },
+    "not-anchor-embedded": {
+        "en": "That the blockchain confirms anything. The department states an anchor in block {block} at {time}, "
+        "but this chain (number {chain}) is run by the operator of the ledger alone: the anchor cannot be checked "
+        "without that operator, and it proves nothing against that operator.",
+        "zh": "区块链锚定的证明作用。该部门称已于{time}锚定在第{block}号区块，"
+        "但该区块链（编号{chain}）由账本运营方单方运行，"
+        "离开运营方即无法核验，对运营方自身不具有证明作用。",
+    },
+    "not-anchor-asked": {
+        "en": "That the anchor stands on the blockchain. The department signed that it is in block {block} of "
+        "chain "
+        "{chain} at {time}, in transaction {transaction}. This program works without a network and did not ask "
+        "the chain; any of its nodes can be asked for that transaction.",
+        "zh": "锚定是否确已上链。该部门签名声明已于{time}锚定在编号{chain}的区块链第{block}号区块，"
+        "交易号为{transaction}。"
+        "本程序离线运行，未向该链查证；凭上述交易号可向该链任一节点查证。",
+    },
+    # --- not proven: content ---
+    "not-truth": {
+        "en": "Whether what the record says is true. The proof covers the time after sealing; "
+        "it does not show that the content was right when it was sealed.",
+        "zh": "记录内容在存证之前是否真实。核验仅能说明存证后未被改动，不能说明存证时所载内容属实。",
+    },
+    "not-masked": {
+        "en": "Anything about the {masked} parts of the record, out of {total}, that are withheld.",
+        "zh": "未出示部分的内容。该记录共{total}个部分，其中{masked}个未出示，其内容无从知悉，未作核验。",
+    },
+    "not-handed-in": {
+        "en": "Anything about the content of the attachment {name}. The record names it ({size} bytes, "
+        "SHA-256 {sha256}), but the file was not handed in or did not match.",
+        "zh": "附件“{name}”的内容。该记录载明了该附件（{size}字节，SHA-256：{sha256}），"
+        "但未提交该文件或者所提交的文件与之不符。",
+    },
+    "not-persons": {
+        "en": "Who the officers and other persons named in the record are. "
+        "Their identity is as the department states it.",
+        "zh": "记录所载执法人员及其他人员的身份。均以该部门自行载明为准，未作核实。",
+    },
+    "not-key-alone": {
+        "en": "That nobody but the department could use its signing key.",
+        "zh": "该部门的签署密钥是否曾被他人掌握或者冒用。",
+    },
+    "not-current": {
+        "en": "Whether a later record corrects or withdraws this one, and whether other records on the matter exist.",
+        "zh": "该记录此后是否被更正、撤销，以及同一事项是否另有其他记录。",
+    },
+    "not-trust": {
+        "en": "That the trust file is the right one. All of the above holds only if it came from a reliable "
+        "source; "
+        "compare its SHA-256 value over an independent channel.",
+        "zh": "信任文件本身是否可靠。以上结论均以信任文件来源可靠为前提，请通过独立渠道核对其SHA-256校验值。",
+    },
+    "not-weight": {
+        "en": "Whether the evidence is lawful and relevant, and what weight it has. That is for the court to decide.",
+        "zh": "证据的合法性、关联性以及证明力大小。应由人民法院依法审查认定。",
+    },
+    # --- files that are not records ---
+    "receipt-of": {
+        "en": "This is the receipt of record {record}. What it proves is said with that record.",
+        "zh": "该文件系记录{record}的回执，其证明的事项见该记录的核验结果。",
+    },
+    "attachment-of": {
+        "en": "This is the attachment {name} of record {record}, unchanged.",
+        "zh": "该文件系记录{record}的附件“{name}”，内容未被改动。",
+    },
+    "not-see-record": {
+        "en": "What is not proven is said with that record, and holds for this file too.",
+        "zh": "未能证明的事项见该记录的核验结果，对本文件同样适用。",
+    },
+    "not-anything": {
+        "en": "This file proves nothing: neither who made it, nor when, nor that it is unchanged.",
+        "zh": "本文件不能证明任何事项：其制作主体、制作时间以及内容是否被改动，均未得到证明。",
+    },
+}
+
+
+def sentence(name: str, lang: str, /, **values: Value) -> str:
+    """The sentence `name` of this module's table in `lang`, with its values filled in."""
+    return fill(_SENTENCES[name][lang], lang, values)
+
+
+def proven(facts: Facts, handed_in: Iterable[tuple[str, Attachment]], lang: str) -> list[str]:
+    """What the facts prove. `handed_in`: file names with the attachments that they were verified to be."""
+    names = ("、" if lang == "zh" else ", ").join(unit.name for unit in facts.units)
+    total = len(facts.units) + facts.masked
+    department = facts.department
+    lines = [sentence("content" if facts.units else "content-none", lang, department=department)]
+    if facts.units and facts.masked:
+        lines.append(sentence("units-some", lang, total=total, shown=len(facts.units), names=names))
+    elif facts.units:
+        lines.append(sentence("units-all", lang, total=total))
+    for file, a in handed_in:
+        lines.append(sentence("attachment", lang, file=file, name=a.name, size=a.size, sha256=a.sha256))
+    validity = Span((facts.key.valid_from, facts.key.valid_to))
+    lines.append(sentence("signed", lang, department=department, validity=validity))
+    if facts.logged is not None:
+        lines += _logged(facts, facts.logged, lang)
+    return lines
+
+
+def _logged(facts: Facts, logged: Logged, lang: str) -> Iterator[str]:
+    position = logged.index + 1
+    yield sentence(
+        "logged", lang, department=facts.department, origin=logged.origin, position=position, size=logged.size
+    )
+    for c in logged.cosigned:
+        yield sentence("cosigned", lang, witness=c.name, operator=c.operator, time=Moment(c.time))
+    if logged.quorum:
+        yield sentence("quorum", lang, quorum=logged.quorum, found=len(logged.cosigned))
+
+
+def not_proven(facts: Facts, handed_in: Iterable[tuple[str, Attachment]], lang: str) -> list[str]:
+    """What the facts leave open; never empty."""
+    matched = {attachment for _, attachment in handed_in}
+    lines = [sentence("not-truth", lang)]
+    if facts.masked:
+        total = len(facts.units) + facts.masked
+        lines.append(sentence("not-masked", lang, masked=facts.masked, total=total))
+    missing = (a for a in facts.attachments if a not in matched)
+    lines += [sentence("not-handed-in", lang, name=a.name, size=a.size, sha256=a.sha256) for a in missing]
+    lines += _times(facts, lang)
+    lines += _log(facts, lang)
+    last = ("not-persons", "not-key-alone", "not-current", "not-trust", "not-weight")
+    return lines + [sentence(name, lang) for name in last]
+
+
+def _times(facts: Facts, lang: str) -> Iterator[str]:
+    sealed = Moment(facts.sealed_at)
+    seen = facts.logged.seen_at if facts.logged else None
+    if seen is None:
+        yield sentence("not-time", lang, time=sealed)
+        yield sentence("not-since", lang)
+    elif seen < sealed:
+        yield sentence("not-time-contradicted", lang, time=sealed, seen=Moment(seen))
+    else:
+        yield sentence("not-time-later", lang, time=sealed, delay=Duration(seen - sealed))
+    ended = facts.key.valid_to
+    if seen is not None and ended is not None and seen >= ended:
+        yield sentence("not-key-ended", lang, ended=Moment(ended), seen=Moment(seen))
+    yield sentence("not-timestamp", lang)
+
+
+def _log(facts: Facts, lang: str) -> Iterator[str]:
+    logged = facts.logged
+    if logged is None:
+        yield sentence("not-logged", lang)
+        return
+    yield sentence("not-independent" if logged.cosigned else "not-one-log", lang)
+    anchor = logged.anchor
+    if anchor is None:
+        yield sentence("not-anchored", lang)
+        return
+    where: dict[str, Value] = {"block": str(anchor.block_number), "chain": str(anchor.chain_id)}
+    where["time"] = Moment(anchor.time)
+    if facts.engine == "embedded":
+        yield sentence("not-anchor-embedded", lang, **where)
+    else:
+        yield sentence("not-anchor-asked", lang, transaction=anchor.transaction, **where)

@@ -1,0 +1,252 @@
+"""The recipe: how a presentation and its receipt become facts.
+
+     1. Trust. The verifier is built from a trust file that names somebody; there is no default.
+     2. Statement. It parses, strictly.
+     3. Key. The trust file knows the key that the statement names, for statements, as a key of the very department that
+        the statement is from, and valid at the sealing time that the statement gives.
+     4. Signature. That key signed the statement.
+     5. Disclosures. Every unit shown is one of those that the statement commits to, and none is shown twice.
+     6. Receipt. It parses, strictly.
+     7. Log. The receipt is from the log of the department that the statement is from.
+     8. Checkpoint. The log's key signed it.
+     9. Witnesses. Every cosignature in the name of a witness of the trust file is good; the required witnesses are
+        among them, and there are as many as the quorum asks. Unknown names are ignored.
+    10. Inclusion. The path leads from the statement's bytes to the checkpoint's root.
+    11. Anchor. If the receipt names one: it is on the trust file's chain and contract, and the log's key signed that
+        this checkpoint is anchored there.
+    12. Attachments, one by one, if handed in: size and SHA-256 are those of a unit that is shown.
+
+Without a receipt steps 6 to 11 are left out and the facts say so. No clock is read: every time comes from the evidence.
+Not checked: whether the anchor stands on the chain, and everything that `sentences` lists as not proven.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, TypeVar, cast
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from ledger.errors import Malformed, SignatureInvalid
+from ledger.formats.checkpoint import Checkpoint, open_checkpoint
+from ledger.formats.cosignature import verify_cosignature
+from ledger.formats.merkle import leaf_hash, verify_inclusion
+from ledger.formats.receipt import AnchorHint, decode_extra, verify_anchor_hint
+from ledger.formats.sdjwt import (
+    MAX_PRESENTATION_BYTES,
+    Disclosure,
+    Statement,
+    open_disclosures,
+    parse_statement,
+)
+from ledger.formats.tlogproof import TlogProof
+from ledger.formats.trust import Department, Key, Trust
+from ledger.verify.facts import Attachment, Cosigned, Facts, Logged, Unit
+from ledger.verify.refusals import refusal
+from ledger.verify.words import Moment, Span
+
+ATTACHMENT_PREFIX = "attachment-"
+CHUNK_BYTES = 1024 * 1024
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_MEMO_ENTRIES = 256
+_REFERENCES = ("matter", "case", "inspection", "amends")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A checkpoint that passed steps 8 and 9."""
+
+    checkpoint: Checkpoint
+    cosigned: tuple[Cosigned, ...]
+
+
+class Verifier:
+    """Verifies any number of records against one trust file. May be shared between threads.
+
+    Checkpoints that passed are remembered, by all their bytes, because many receipts carry the same one; at most
+    256 of them, so memory does not grow.
+    """
+
+    def __init__(self, trust: Trust) -> None:
+        # 1
+        self._trust = trust
+        self._opened: dict[bytes, _Opened] = {}
+        self._anchors: dict[tuple[bytes, bytes], AnchorHint] = {}
+
+    def verify(self, presentation: bytes, receipt: bytes | None) -> Facts:
+        """The facts of one record. Raises Malformed, KeyRefused or the subclass of NotProven whose step failed."""
+        # 2
+        entry, joined = _split(presentation)
+        statement = parse_statement(entry)
+        # 3
+        department, key = self._key(statement)
+        # 4
+        statement.verify_signature(cast(Ed25519PublicKey, key.public))
+        # 5
+        disclosures = open_disclosures(statement, joined)
+        # 6 to 11
+        logged = None if receipt is None else self.verify_receipt(department, entry, receipt)
+        return Facts(
+            record_id=statement.record_id,
+            type=statement.type,
+            version=statement.version,
+            references={name: statement.payload[name] for name in _REFERENCES if name in statement.payload},
+            consortium=self._trust.consortium,
+            engine=self._trust.chain.engine,
+            department=department,
+            key=key,
+            sealed_at=statement.issued_at,
+            units=tuple(Unit(d.unit, d.members) for d in disclosures),
+            masked=len(statement.digests) - len(disclosures),
+            attachments=_attachments(disclosures),
+            logged=logged,
+        )
+
+    def verify_receipt(self, department: Department, entry: bytes, receipt: bytes) -> Logged:
+        """Steps 6 to 11 alone: that `entry`, a statement's bytes, stands in the department's log.
+
+        Raises Malformed, CheckpointInvalid, InclusionInvalid or AnchorInvalid.
+        """
+        # 6
+        proof = TlogProof.parse(receipt)
+        # 7
+        self._check_log(department, proof.checkpoint)
+        # 8, 9
+        opened = self._open(department, proof.checkpoint)
+        checkpoint = opened.checkpoint
+        # 10
+        verify_inclusion(leaf_hash(entry), proof.index, checkpoint.size, proof.path, checkpoint.root)
+        # 11
+        anchor = None if proof.extra is None else self._anchor(department, proof.checkpoint, proof.extra, checkpoint)
+        return Logged(
+            origin=checkpoint.origin,
+            index=proof.index,
+            size=checkpoint.size,
+            root=checkpoint.root,
+            cosigned=opened.cosigned,
+            quorum=self._trust.quorum,
+            anchor=anchor,
+        )
+
+    def _key(self, statement: Statement) -> tuple[Department, Key]:
+        owner, key = self._trust.statement_key(statement.kid)
+        if owner.id != statement.issuer:
+            claimed = [d for d in self._trust.departments if d.id == statement.issuer]
+            raise refusal("key-of-another", claimed=claimed[0] if claimed else statement.issuer, owner=owner)
+        if not key.valid_at(statement.issued_at):
+            span = Span((key.valid_from, key.valid_to))
+            raise refusal("key-not-valid", at=Moment(statement.issued_at), owner=owner, validity=span)
+        return owner, key
+
+    def _check_log(self, department: Department, checkpoint: bytes) -> None:
+        # the origin is not signed for yet: a lie here fails in step 8
+        origin = checkpoint.partition(b"\n")[0].decode("utf-8")
+        if origin == department.log.origin:
+            return
+        others = [d for d in self._trust.departments if d.log.origin == origin]
+        if others:
+            raise refusal("log-of-another", other=others[0], issuer=department)
+        raise refusal("log-unknown", origin=origin)
+
+    def _open(self, department: Department, note: bytes) -> _Opened:
+        opened = self._opened.get(note)
+        if opened is None:
+            # 8
+            checkpoint = open_checkpoint(note, department.log.key)
+            # 9
+            opened = _Opened(checkpoint, self._cosigned(note))
+            _remember(self._opened, note, opened)
+        return opened
+
+    def _cosigned(self, note: bytes) -> tuple[Cosigned, ...]:
+        found = []
+        for witness in self._trust.witnesses:
+            try:
+                time = verify_cosignature(note, witness.key)
+            except SignatureInvalid as error:
+                raise refusal("cosignature-wrong", witness=witness.name) from error
+            if time is not None:
+                found.append(Cosigned(witness.name, witness.operator, time))
+            elif witness.required:
+                raise refusal("witness-missing", witness=witness.name)
+        if len(found) < self._trust.quorum:
+            raise refusal("quorum", quorum=self._trust.quorum, found=len(found))
+        return tuple(found)
+
+    def _anchor(self, department: Department, note: bytes, extra: bytes, checkpoint: Checkpoint) -> AnchorHint:
+        known = self._anchors.get((note, extra))
+        if known is not None:
+            return known
+        hint, signature = decode_extra(extra)
+        self._check_chain(hint)
+        verify_anchor_hint(hint, signature, checkpoint, department.log.key)
+        _remember(self._anchors, (note, extra), hint)
+        return hint
+
+    def _check_chain(self, hint: AnchorHint) -> None:
+        chain = self._trust.chain
+        if hint.chain_id != chain.id:
+            raise refusal("anchor-chain", found=str(hint.chain_id), expected=str(chain.id))
+        contract = chain.contracts["EvidenceLog"].lower()
+        if hint.contract != contract:
+            raise refusal("anchor-contract", found=hint.contract, expected=contract)
+
+
+def verify_attachment(facts: Facts, stream: BinaryIO) -> Attachment:
+    """Step 12: which of the record's attachments `stream` holds. Reads it to its end, in constant memory.
+
+    Raises DisclosureInvalid when its size and SHA-256 are those of none that is shown.
+    """
+    sha256, size = digest_of(stream)
+    for attachment in facts.attachments:
+        if (attachment.sha256, attachment.size) == (sha256, size):
+            return attachment
+    raise refusal("attachment-other", record=facts.record_id, size=size, sha256=sha256)
+
+
+def digest_of(stream: BinaryIO) -> tuple[str, int]:
+    """SHA-256, in lowercase hex, and size of what is left in `stream`."""
+    digest, size = hashlib.sha256(), 0
+    while chunk := stream.read(CHUNK_BYTES):
+        digest.update(chunk)
+        size += len(chunk)
+    return digest.hexdigest(), size
+
+
+def _split(presentation: bytes) -> tuple[bytes, bytes]:
+    # not parse_presentation: the signature is to be checked before the disclosures are read
+    if len(presentation) > MAX_PRESENTATION_BYTES:
+        raise Malformed("presentation", f"longer than {MAX_PRESENTATION_BYTES:,} bytes")
+    entry, tilde, joined = presentation.strip(b"\n").partition(b"~")
+    if not tilde or not (joined == b"" or joined.endswith(b"~")):
+        raise Malformed("presentation", "must be a statement and disclosures, each followed by ~; it may be cut short")
+    return entry, joined
+
+
+def _attachments(disclosures: Sequence[Disclosure]) -> tuple[Attachment, ...]:
+    return tuple(_attachment(d.unit, d.members) for d in disclosures if d.unit.startswith(ATTACHMENT_PREFIX))
+
+
+def _attachment(unit: str, members: dict[str, Any]) -> Attachment:
+    name, media_type = members.get("name"), members.get("media_type")
+    size, sha256 = members.get("size"), members.get("sha256")
+    if not isinstance(name, str) or not isinstance(media_type, str):
+        raise Malformed("attachment", f"{unit[:64]} must have a name and a media type")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise Malformed("attachment", f"{unit[:64]} must have its size in bytes")
+    if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+        raise Malformed("attachment", f"{unit[:64]} must have its SHA-256 in lowercase hex")
+    return Attachment(unit=unit, name=name, media_type=media_type, size=size, sha256=sha256)
+
+
+def _remember(memo: dict[K, V], key: K, value: V) -> None:
+    if len(memo) >= _MEMO_ENTRIES:
+        memo.clear()
+    memo[key] = value

@@ -1,0 +1,311 @@
+"""The trust file: shape, meaning, round trip, look-ups."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger.errors import KeyRefused, Malformed, Refusal, TrustRefused
+from ledger.formats.note import COSIGNATURE_ED25519, ED25519, VerifierKey
+from ledger.formats.trust import Trust, format_time, parse_time
+from tests.verify.factory import START, department, key, public_of, trust
+
+Document = dict[str, Any]
+
+
+def document() -> Document:
+    return json.loads(trust().serialize())
+
+
+def first_key(d: Document) -> Document:
+    return d["departments"][0]["keys"][0]
+
+
+def statement_key(d: Document) -> Document:
+    return next(k for k in d["departments"][0]["keys"] if k["use"] == "statement")
+
+
+def put(path: str, value: object) -> Callable[[Document], None]:
+    """Sets a member; list places are numbers in the dotted path."""
+
+    def change(d: Document) -> None:
+        at: Any = d
+        *steps, last = path.split(".")
+        for step in steps:
+            at = at[int(step)] if isinstance(at, list) else at[step]
+        if isinstance(at, list):
+            at[int(last)] = value
+        else:
+            at[last] = value
+
+    return change
+
+
+def drop(path: str) -> Callable[[Document], None]:
+    def change(d: Document) -> None:
+        at: Any = d
+        *steps, last = path.split(".")
+        for step in steps:
+            at = at[int(step)] if isinstance(at, list) else at[step]
+        del at[last]
+
+    return change
+
+
+def no_statement_key(d: Document) -> None:
+    keys = d["departments"][0]["keys"]
+    d["departments"][0]["keys"] = [k for k in keys if k["use"] != "statement"]
+
+
+def same_key_twice(d: Document) -> None:
+    d["departments"][1]["keys"].append(statement_key(d))
+
+
+def kid_of_another(d: Document) -> None:
+    statement_key(d)["kid"] = "A" * 43
+
+
+def ends_before_it_begins(d: Document) -> None:
+    first_key(d)["valid_to"] = "2020-01-01T00:00:00Z"
+
+
+def secret_part(d: Document) -> None:
+    statement_key(d)["jwk"]["d"] = "A" * 43
+
+
+def encryption_key_for_statements(d: Document) -> None:
+    keys = {k["use"]: k for k in d["departments"][0]["keys"]}
+    keys["statement"].update(kid=key("mallory", "encryption").kid, jwk=key("mallory", "encryption").jwk)
+
+
+def log_key_of_another_name(d: Document) -> None:
+    d["departments"][0]["log"]["origin"] = "yunxi.example/other"
+
+
+def log_key_of_a_witness_type(d: Document) -> None:
+    vkey = VerifierKey.of("yunxi.example/fire", COSIGNATURE_ED25519, public_of("fire log"))
+    d["departments"][0]["log"]["vkey"] = str(vkey)
+
+
+def witness_key_of_a_log_type(d: Document) -> None:
+    d["witnesses"][0]["vkey"] = str(VerifierKey.of("w.example", ED25519, public_of("w")))
+
+
+def one_key_for_two_witnesses(d: Document) -> None:
+    vkey = VerifierKey.of("other.example", COSIGNATURE_ED25519, public_of("court.example/witness"))
+    d["witnesses"][1].update(name="other.example", vkey=str(vkey))
+
+
+def log_that_witnesses_itself(d: Document) -> None:
+    d["witnesses"][0]["vkey"] = str(VerifierKey.of("w.example", COSIGNATURE_ED25519, public_of("fire log")))
+
+
+def same_log_twice(d: Document) -> None:
+    d["departments"][1]["log"] = d["departments"][0]["log"]
+
+
+CANNOT_DECIDE: dict[str, Callable[[Document], None]] = {
+    "no departments": put("departments", []),
+    "two departments of one id": put("departments.1.id", "fire"),
+    "two departments of one log": same_log_twice,
+    "no statement key": no_statement_key,
+    "no key at all": put("departments.0.keys", []),
+    "one key for two departments": same_key_twice,
+    "a kid that is not the thumbprint": kid_of_another,
+    "a key that ends before it begins": ends_before_it_begins,
+    "a key with its secret part": secret_part,
+    "an encryption key for statements": encryption_key_for_statements,
+    "a log key of another name": log_key_of_another_name,
+    "a log key that is a witness's": log_key_of_a_witness_type,
+    "a witness key that is a log's": witness_key_of_a_log_type,
+    "one key for two witnesses": one_key_for_two_witnesses,
+    "a log that witnesses itself": log_that_witnesses_itself,
+    "two witnesses of one name": put("witnesses.1.name", "court.example/witness"),
+    "a quorum above the witnesses": put("quorum", 3),
+    "a quorum below zero": put("quorum", -1),
+    "a quorum without witnesses": put("witnesses", []),
+    "no address of the log contract": drop("chain.contracts.EvidenceLog"),
+    "a threshold above the validators": put("chain.validators.threshold", 3),
+    "a validator twice": put("chain.validators.addresses", ["0x" + "aB" * 20, "0x" + "Ab" * 20]),
+}
+
+OF_ANOTHER_SHAPE: dict[str, Callable[[Document], None]] = {
+    "no consortium": drop("consortium"),
+    "an empty consortium": put("consortium", ""),
+    "a consortium that turns the text around": put("consortium", "yunxi\u202eexample"),
+    "no chain": drop("chain"),
+    "an unknown engine": put("chain.engine", "raft"),
+    "a chain id as text": put("chain.id", "1"),
+    "a chain id below zero": put("chain.id", -1),
+    "a chain id of true": put("chain.id", True),
+    "contracts as a list": put("chain.contracts", []),
+    "a contract that is no address": put("chain.contracts.EvidenceLog", "0x12"),
+    "a contract that is no text": put("chain.contracts.EvidenceLog", 12),
+    "no validators": drop("chain.validators"),
+    "a validator that is no address": put("chain.validators.addresses", ["fire"]),
+    "departments as an object": put("departments", {}),
+    "a department that is a text": put("departments.0", "fire"),
+    "a department id in capitals": put("departments.0.id", "FIRE"),
+    "a department id of one letter": put("departments.0.id", "f"),
+    "a department id of 32 letters": put("departments.0.id", "f" * 32),
+    "a department without a Chinese name": drop("departments.0.name.zh"),
+    "a department without an English name": drop("departments.0.name.en"),
+    "a name with a line break": put("departments.0.name.en", "Fire\nVERIFIED"),
+    "no log": drop("departments.0.log"),
+    "a vkey that is none": put("departments.0.log.vkey", "yunxi.example/fire"),
+    "a key of another use": put("departments.0.keys.0.use", "log"),
+    "a key without use": drop("departments.0.keys.0.use"),
+    "a key without jwk": drop("departments.0.keys.0.jwk"),
+    "a jwk of RSA": put("departments.0.keys.0.jwk", {"kty": "RSA", "n": "AQAB", "e": "AQAB"}),
+    "a key without an end": drop("departments.0.keys.0.valid_to"),
+    "an end of false": put("departments.0.keys.0.valid_to", False),
+    "an end of nothing": put("departments.0.keys.0.valid_to", ""),
+    "a key without a beginning": put("departments.0.keys.0.valid_from", None),
+    "a time as a number": put("departments.0.keys.0.valid_from", 1),
+    "a time with an offset": put("departments.0.keys.0.valid_from", "2026-01-01T00:00:00+00:00"),
+    "a time with fractions": put("departments.0.keys.0.valid_from", "2026-01-01T00:00:00.5Z"),
+    "the 30th of February": put("departments.0.keys.0.valid_from", "2026-02-30T00:00:00Z"),
+    "a time in full-width digits": put("departments.0.keys.0.valid_from", "２０２６-01-01T00:00:00Z"),
+    "a witness that is perhaps required": put("witnesses.0.required", "yes"),
+    "a witness without operator": drop("witnesses.0.operator"),
+    "no witnesses member": drop("witnesses"),
+    "a quorum of a half": put("quorum", 0.5),
+    "a quorum of true": put("quorum", True),
+    "a time-stamp root that is no certificate": put("tsa_roots", ["-----BEGIN PRIVATE KEY-----"]),
+    "time-stamp roots as text": put("tsa_roots", "-----BEGIN CERTIFICATE-----"),
+}
+
+
+@pytest.mark.parametrize("change", CANNOT_DECIDE.values(), ids=CANNOT_DECIDE)
+def test_a_file_that_cannot_decide_is_refused(change: Callable[[Document], None]) -> None:
+    changed = document()
+    change(changed)
+    with pytest.raises(TrustRefused):
+        Trust.parse(json.dumps(changed).encode())
+
+
+@pytest.mark.parametrize("change", OF_ANOTHER_SHAPE.values(), ids=OF_ANOTHER_SHAPE)
+def test_a_file_of_another_shape_is_malformed(change: Callable[[Document], None]) -> None:
+    changed = document()
+    change(changed)
+    with pytest.raises(Malformed):
+        Trust.parse(json.dumps(changed).encode())
+
+
+BYTES = {
+    "nothing": b"",
+    "not JSON": b"trust me",
+    "a list": b"[]",
+    "an empty object": b"{}",
+    "null": b"null",
+    "a member twice": b'{"consortium": "a", "consortium": "b"}',
+    "not UTF-8": b'{"consortium": "\xff"}',
+    "four megabytes and one": b"{" + b" " * 4 * 1024 * 1024 + b"}",
+    "a nested bomb": b'{"x":' * 100_000,
+    "a picture": b"\x89PNG\r\n\x1a\n" + bytes(range(256)),
+}
+
+
+@pytest.mark.parametrize("data", BYTES.values(), ids=BYTES)
+def test_other_bytes_are_malformed(data: bytes) -> None:
+    with pytest.raises(Malformed):
+        Trust.parse(data)
+
+
+def test_an_empty_policy_cannot_be_built_in_code_either() -> None:
+    with pytest.raises(TrustRefused):
+        trust(departments=())
+    with pytest.raises(TrustRefused):
+        trust(quorum=3)
+
+
+def test_round_trip() -> None:
+    once = Trust.parse(trust().serialize())
+    assert Trust.parse(once.serialize()) == once
+    assert Trust.parse(trust().serialize()).serialize() == trust().serialize()
+
+
+def test_the_order_it_was_built_in_does_not_show() -> None:
+    fire, market = department("fire"), department("market")
+    turned = replace(fire, keys=fire.keys[::-1])
+    assert trust(departments=(market, turned)).serialize() == trust(departments=(fire, market)).serialize()
+    assert trust(witnesses=trust().witnesses[::-1]).serialize() == trust().serialize()
+
+
+UNKNOWN_PLACES = (
+    "x-new",
+    "chain.x-new",
+    "chain.validators.x-new",
+    "chain.contracts.SharingGrants",
+    "departments.0.x-new",
+    "departments.0.name.fr",
+    "departments.0.log.x-new",
+    "departments.0.keys.0.x-new",
+    "departments.0.keys.0.jwk.x-new",
+    "witnesses.0.x-new",
+)
+
+
+@pytest.mark.parametrize("place", UNKNOWN_PLACES)
+def test_unknown_members_survive(place: str) -> None:
+    changed = document()
+    text = "0x" + "1d" * 20
+    put(place, text)(changed)
+    assert json.loads(Trust.parse(json.dumps(changed).encode()).serialize()) == changed
+
+
+def test_addresses_keep_their_case() -> None:
+    changed = document()
+    changed["chain"]["contracts"]["EvidenceLog"] = "0x" + "aB" * 20
+    assert Trust.parse(json.dumps(changed).encode()).chain.contracts["EvidenceLog"] == "0x" + "aB" * 20
+
+
+def test_look_ups() -> None:
+    trusted = trust()
+    assert trusted.department("fire").name["zh"] == "消防救援大队"
+    assert trusted.log_by_origin("yunxi.example/market").id == "market"
+    owner, found = trusted.statement_key(key("fire").kid)
+    assert (owner.id, found) == ("fire", key("fire"))
+    with pytest.raises(TrustRefused):
+        trusted.department("police")
+    with pytest.raises(TrustRefused):
+        trusted.log_by_origin("yunxi.example/police")
+    with pytest.raises(KeyRefused, match="encryption"):
+        trusted.statement_key(key("fire", "encryption").kid)
+    with pytest.raises(KeyRefused):
+        trusted.statement_key("A" * 43)
+
+
+def test_a_key_that_never_was_valid_may_be_named() -> None:
+    empty = key("fire", valid_to=START - 86_400)
+    assert empty.valid_from == empty.valid_to
+    trusted = trust(departments=(replace(department("fire"), keys=(empty,)),))
+    assert not trusted.statement_key(empty.kid)[1].valid_at(START - 86_400)
+
+
+def test_validity_includes_its_beginning_and_not_its_end() -> None:
+    some = key("fire", valid_from=10, valid_to=20)
+    assert [some.valid_at(t) for t in (9, 10, 19, 20)] == [False, True, True, False]
+    assert key("fire", valid_from=10).valid_at(2**60)
+
+
+@given(st.integers(-62_135_596_800, 253_402_300_799))
+def test_times_round_trip(seconds: int) -> None:
+    assert parse_time(format_time(seconds)) == seconds
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(min_value=0), st.integers(0, 7))
+def test_a_flipped_bit_never_crashes_it(place: int, bit: int) -> None:
+    data = bytearray(trust().serialize())
+    data[place % len(data)] ^= 1 << bit
+    try:
+        Trust.parse(bytes(data))
+    except Refusal:
+        return
