@@ -1,0 +1,19 @@
+"""Every kind of source by the word that mapping files use: one file a kind, and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from adapters.csv_files import CsvOptions
+from adapters.jsonl_files import JsonlOptions
+from adapters.sections import Section
+from adapters.source import SourceOptions
+from adapters.sql_tables import SqlOptions
+from adapters.xlsx_files import XlsxOptions
+
+KINDS: dict[str, Callable[[Section], SourceOptions]] = {
+    "csv": CsvOptions.parse,
+    "jsonl": JsonlOptions.parse,
+    "xlsx": XlsxOptions.parse,
+    "sql": SqlOptions.parse,
+}

@@ -1,0 +1,110 @@
+"""What every kind of source offers: rows in a stable order, page by page, each page with the mark from which to go on.
+
+A source is read forward and holds at most one page. What cannot be read as a row becomes a BadRow and the reading goes
+on behind it. The next page is asked for only after the mark of the page before it was saved durably, so a source that
+must acknowledge to its sender (a queue, a webhook) does so when it is resumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+PAGE_ROWS = 1000
+EXCERPT_CHARS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row. `position` says where a person finds it; a value is text, a number, a date, None or Unusable."""
+
+    position: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """Something that should have been a row. `raw` is an excerpt, `reason` a stable code, `detail` one sentence."""
+
+    position: str
+    raw: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A cell that holds no value of its own (a formula, an error, bytes); it harms only rules that need its column."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows that follow each other in one part (a file, a table) of a source.
+
+    `mark` is where to go on once these rows are settled; None leaves the saved mark as it is. `restarted`: this is the
+    first page of a part that is read from its start. `columns` are the part's own, None where rows carry their names.
+    `fraction` of the part that is read, 0 to 1, None if unknown.
+    """
+
+    part: str
+    rows: tuple[Row | BadRow, ...]
+    mark: str | None
+    restarted: bool = False
+    columns: tuple[str, ...] | None = None
+    fraction: float | None = None
+
+
+class Source(Protocol):
+    """A place that rows come from."""
+
+    def pages(self, marks: Mapping[str, str], size: int) -> Generator[Page]:
+        """Pages of at most `size` rows (a few more where rows share a place) behind `marks` (part to mark).
+
+        Parts and rows come in a stable order. Closing the generator closes files and connections.
+        Raises CouldNotRun where the source cannot be reached, or is damaged behind the last page; marks stay valid.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a source may make us hold or read; beyond it a row is a BadRow, a file is refused."""
+
+    row_bytes: int = 1 << 20
+    field_chars: int = 131_072  # the csv module's own limit
+    columns: int = 1000
+    quoted_lines: int = 500
+    file_bytes: int = 64 << 30
+    workbook_bytes: int = 512 << 20
+    workbook_texts_bytes: int = 64 << 20  # held in memory: the format points into a table of texts
+    workbook_parts: int = 2000
+    merged_ranges: int = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What opening a source needs beside its options: no option of a mapping file is a secret or a machine's path."""
+
+    base: Path
+    needed: frozenset[str]
+    key: tuple[str, ...] = ()
+    override: Path | None = None
+    environ: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+
+
+class SourceOptions(Protocol):
+    """The `[source]` table of one kind, checked."""
+
+    def open(self, opening: Opening) -> Source:
+        """The source. Raises CouldNotRun where it is not there."""
+
+
+def excerpt(raw: bytes | str) -> str:
+    """The beginning of `raw` as printable text, at most EXCERPT_CHARS."""
+    text = raw if isinstance(raw, str) else raw[:EXCERPT_CHARS].decode("utf-8", "backslashreplace")
+    return text.rstrip("\r\n")[:EXCERPT_CHARS].replace("\0", "\\x00")

@@ -1,0 +1,294 @@
+"""SQL tables and queries through SQLAlchemy: keyset pagination over columns that only ever grow, and the key.
+
+    SELECT * FROM t WHERE (c, k) > (last c, last k) ORDER BY c, k LIMIT n
+
+Values travel as the driver gives them, so any database does; the mark holds the last cursor and key values with their
+types. A row without a value in a cursor or key column has no place in that order: such rows come first, as bad rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, Select, and_, create_engine, event, literal, literal_column, or_, select
+from sqlalchemy import text as sql_text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+from sqlalchemy.types import NullType
+
+from adapters.conversions import Invalid, to_text
+from adapters.sections import Section, nearest
+from adapters.source import BadRow, Limits, Opening, Page, Row, Unusable, excerpt
+from ledger.errors import CouldNotRun, Malformed
+
+MAX_TIES = 1000
+"""How many rows may share one place in the order: the same cursor and key."""
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "int": int,
+    "str": str,
+    "float": float.fromhex,
+    "decimal": Decimal,
+    "datetime": datetime.fromisoformat,
+    "date": date.fromisoformat,
+    "uuid": UUID,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SqlOptions:
+    """`[source]` with kind = "sql"."""
+
+    url_env: str
+    table: str | None
+    schema: str | None
+    query: str | None
+    cursor: tuple[str, ...]
+    late_rows: int
+
+    @classmethod
+    def parse(cls, section: Section) -> SqlOptions:
+        """Takes the options of this kind from a `[source]` table."""
+        if ("table" in section) == ("query" in section):
+            section.refuse('"source" needs either "table" or "query"')
+        if "schema" in section and "query" in section:
+            section.refuse('"source.schema" goes with "table"; name the schema inside the query')
+        cursor = section.texts("cursor")
+        late_rows = section.get("late_rows", int, 0)
+        if not cursor or not 0 <= late_rows <= 1_000_000:
+            section.refuse('"source.cursor" must name a column, and "late_rows" lie between 0 and 1000000')
+        return cls(
+            url_env=section.require("url_env", str),
+            table=section.optional("table", str),
+            schema=section.optional("schema", str),
+            query=section.optional("query", str),
+            cursor=cursor,
+            late_rows=late_rows,
+        )
+
+    def open(self, opening: Opening) -> SqlTable:
+        """The table or query. Raises CouldNotRun where the environment names no database, or one we cannot speak to."""
+        url = opening.environ.get(self.url_env)
+        if not url:
+            raise CouldNotRun(f"set the environment variable {self.url_env} to the database's SQLAlchemy URL")
+        if opening.override is not None:
+            raise Malformed("source", "a path was given, but this mapping reads a database")
+        try:
+            engine = create_engine(make_url(url), poolclass=NullPool)
+        except (ArgumentError, NoSuchModuleError, ImportError) as error:
+            # the URL holds a password, so it is never part of a message
+            raise CouldNotRun(f"{self.url_env} is no SQLAlchemy URL of an installed driver") from error
+        return SqlTable(self, engine, opening.needed, opening.key, opening.limits)
+
+
+class SqlTable:
+    """One table or query as a source. Its only part is the table's name, or `query`."""
+
+    def __init__(
+        self, options: SqlOptions, engine: Engine, needed: frozenset[str], key: tuple[str, ...], limits: Limits
+    ) -> None:
+        self._options = options
+        self._engine = engine
+        self._needed = needed
+        self._key = key
+        self._limits = limits
+        self._order = tuple(dict.fromkeys((*options.cursor, *key)))
+        self._part = options.table or "query"
+        if engine.dialect.name == "sqlite":
+            event.listen(engine, "connect", _keep_bad_text)
+
+    def pages(self, marks: Mapping[str, str], size: int) -> Generator[Page]:
+        """See Source. Each page is a query of its own, so no transaction stays open at the source."""
+        with self._connected() as connection:
+            self._check_columns(connection)
+            yield from self._placeless(connection, size)
+            last = self._start(connection, marks.get(self._part))
+        restarted = last is None
+        while True:
+            with self._connected() as connection:
+                columns, found = self._fetch(connection, last, size)
+            if not found:
+                return
+            last = self._place(columns, found[-1])
+            rows = tuple(self._row(columns, values) for values in found)
+            yield Page(self._part, rows, _write_mark(self._order, last), restarted, columns)
+            restarted = False
+
+    def _fetch(
+        self, connection: Connection, last: tuple[Any, ...] | None, size: int
+    ) -> tuple[tuple[str, ...], list[Any]]:
+        """Columns and the next rows: `size`, or a few more where the last ones share a place."""
+        result = connection.execute(self._page_query(last, size))
+        columns, found = tuple(result.keys()), list(result.fetchall())
+        if len(found) < size:
+            return columns, found
+        # the next page begins behind the last place, so rows that share it must all be in this page
+        place = self._place(columns, found[-1])
+        query = self._from().where(
+            and_(*[self._column(n) == _bound(v) for n, v in zip(self._order, place, strict=True)])
+        )
+        ties = list(connection.execute(query.limit(MAX_TIES + 1)).fetchall())
+        if len(ties) > MAX_TIES:
+            detail = f"more than {MAX_TIES:,} rows share one cursor and key; name columns that tell them apart"
+            raise Malformed(self._part, detail)
+        while found and self._place(columns, found[-1]) == place:
+            found.pop()
+        return columns, found + ties
+
+    def _place(self, columns: Sequence[str], values: Sequence[Any]) -> tuple[Any, ...]:
+        row = dict(zip(columns, values, strict=True))
+        return tuple(row[name] for name in self._order)
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            # the driver's own text can carry the URL and the rows; its class says enough
+            name = self._options.url_env
+            raise CouldNotRun(
+                f"the database in {name} failed ({type(error).__name__}); check that it runs, and the table or query"
+            ) from error
+
+    def _from(self) -> Select[Any]:
+        if self._options.query is not None:
+            source = f"({self._options.query.rstrip().rstrip(';')}) AS q"
+        else:
+            names = [name for name in (self._options.schema, self._options.table) if name]
+            source = ".".join([self._quoted(name) for name in names])
+        # text() takes :word for a parameter; a mapping has none
+        return select(sql_text("*")).select_from(sql_text(re.sub(r"(?<!:):(?=\w)", r"\:", source)))
+
+    def _quoted(self, name: str) -> str:
+        return self._engine.dialect.identifier_preparer.quote_identifier(name)
+
+    def _column(self, name: str) -> Any:
+        return literal_column(self._quoted(name))
+
+    def _page_query(self, last: tuple[Any, ...] | None, size: int) -> Select[Any]:
+        columns = [self._column(name) for name in self._order]
+        query = self._from().where(*[column.is_not(None) for column in columns])
+        if last is not None:
+            query = query.where(_beside(columns, last, lambda column, value: column > value))
+        return query.order_by(*columns).limit(size)
+
+    def _placeless(self, connection: Connection, size: int) -> Iterator[Page]:
+        """Rows with NULL where the order needs a value; all of them, every run: behind a mark they are not found."""
+        part = f"{self._part}#null"
+        query = self._from().where(or_(*[self._column(name).is_(None) for name in self._order]))
+        result = connection.execution_options(yield_per=size).execute(query)
+        columns = tuple(result.keys())
+        yield Page(part, (), None, restarted=True, columns=columns)
+        for found in result.partitions(size):
+            yield Page(part, tuple([self._placeless_row(columns, values) for values in found]), None, columns=columns)
+
+    def _placeless_row(self, columns: Sequence[str], values: Sequence[Any]) -> BadRow:
+        row = dict(zip(columns, values, strict=True))
+        absent = next(name for name in self._order if row[name] is None)
+        raw = _raw(row)
+        position = f"{self._part}:null:{hashlib.sha256(raw.encode()).hexdigest()[:16]}"
+        detail = f'column "{absent}" is NULL, so the row has no place in the order of reading'
+        return BadRow(position, excerpt(raw), "blank-cursor", detail)
+
+    def _check_columns(self, connection: Connection) -> None:
+        columns = tuple(connection.execute(self._from().limit(0)).keys())
+        for name in sorted(self._needed | set(self._order)):
+            if columns.count(name) != 1:
+                what = "twice" if name in columns else f"nowhere{nearest(name, columns)}"
+                raise Malformed(self._part, f'column "{name}" stands {what} in the table or query')
+
+    def _start(self, connection: Connection, mark: str | None) -> tuple[Any, ...] | None:
+        """The place to go on behind: the mark's, or `late_rows` rows before it; None for the start."""
+        last = None if mark is None else _read_mark(self._order, mark)
+        if last is None or self._options.late_rows == 0:
+            return last
+        columns = [self._column(name) for name in self._order]
+        query = self._from().with_only_columns(*columns).where(*[column.is_not(None) for column in columns])
+        query = query.where(_beside(columns, last, lambda column, value: column < value))
+        query = query.order_by(*[column.desc() for column in columns]).offset(self._options.late_rows - 1).limit(1)
+        found = connection.execute(query).first()
+        return None if found is None else tuple(found)
+
+    def _row(self, columns: Sequence[str], values: Sequence[Any]) -> Row | BadRow:
+        row = {name: _usable(value) for name, value in zip(columns, values, strict=True)}
+        named = self._key if all(_shown(row[name]).strip() for name in self._key) else self._order
+        position = f"{self._part}:{'|'.join(_shown(row[name]) for name in named)}"[:500]
+        if any(isinstance(value, str) and len(value) > self._limits.field_chars for value in row.values()):
+            detail = f"a column has more than {self._limits.field_chars:,} characters"
+            return BadRow(position, excerpt(_raw(row)), "too-long", detail)
+        return Row(position, row)
+
+
+def _bound(value: Any) -> Any:
+    # without a type of ours: a cast that SQLAlchemy adds would drop the offset of a PostgreSQL timestamptz
+    return literal(value, NullType())
+
+
+def _beside(columns: Sequence[Any], last: Sequence[Any], strictly: Callable[[Any, Any], Any]) -> Any:
+    """Rows strictly on one side of `last`. Written out: not every database compares row values."""
+    choices = []
+    for place, column in enumerate(columns):
+        equal = [columns[n] == _bound(last[n]) for n in range(place)]
+        choices.append(and_(*equal, strictly(column, _bound(last[place]))))
+    return or_(*choices)
+
+
+def _keep_bad_text(connection: Any, _record: Any) -> None:
+    # SQLite stores any bytes as text; the driver would stop at the first row that is not UTF-8
+    connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+
+
+def _usable(value: Any) -> Any:
+    if isinstance(value, str) and not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+        return Unusable("encoding", "is not UTF-8 text")
+    if isinstance(value, str) and "\0" in value:
+        return Unusable("control-character", "holds a NUL")
+    if isinstance(value, (bytes, memoryview)):
+        return Unusable("binary", "holds bytes, not text")
+    return str(value) if isinstance(value, UUID) else value
+
+
+def _shown(value: Any) -> str:
+    try:
+        return to_text(value)
+    except Invalid:
+        return "?"
+
+
+def _raw(row: Mapping[str, Any]) -> str:
+    return json.dumps(dict(row), default=str, ensure_ascii=True)
+
+
+def _write_mark(order: Sequence[str], values: Sequence[Any]) -> str:
+    return json.dumps({"order": list(order), "behind": [_tagged(value) for value in values]})
+
+
+def _tagged(value: Any) -> list[str]:
+    if isinstance(value, datetime):
+        return ["datetime", value.isoformat()]
+    if isinstance(value, date):
+        return ["date", value.isoformat()]
+    if isinstance(value, float):
+        return ["float", value.hex()]
+    if isinstance(value, (int, str, Decimal, UUID)) and not isinstance(value, bool):
+        return [type(value).__name__.lower(), str(value)]
+    raise Malformed("source", f"a cursor column holds {type(value).__name__}, which has no order; choose another")
+
+
+def _read_mark(order: Sequence[str], mark: str) -> tuple[Any, ...] | None:
+    """The values behind which to go on; None where the mapping has another order by now."""
+    saved = json.loads(mark)
+    if saved["order"] != list(order):
+        return None
+    return tuple(_READERS[kind](text) for kind, text in saved["behind"])

@@ -1,0 +1,298 @@
+"""A row becomes a record: the mapping's rules, compiled once, applied to one row at a time. Pure but for attachments.
+
+Attachment paths are resolved against the file system, so that nothing outside their base directory can be named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapters import conversions
+from adapters.conversions import Convert, Invalid, to_text
+from adapters.keys import idempotency_key, row_key
+from adapters.mapping import AttachmentRule, Entry, FeedMapping, Rule
+from ledger.errors import RecordRefused
+from ledger.formats import identifiers
+from ledger.submission import AttachmentSource, Submission
+
+MAX_ATTACHMENTS = 50
+
+MEDIA_TYPES = {
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".heic": "image/heic",
+    ".pdf": "application/pdf",
+    ".mp4": "video/mp4",
+    ".mov": "video/quicktime",
+    ".wav": "audio/wav",
+    ".mp3": "audio/mpeg",
+    ".txt": "text/plain",
+    ".csv": "text/csv",
+    ".json": "application/json",
+    ".xml": "application/xml",
+    ".zip": "application/zip",
+}
+
+
+class _Absent:
+    """What a rule gives when its member is left out: because the value was blank, or because it was invalid."""
+
+
+BLANK = _Absent()
+INVALID = _Absent()
+
+Read = Callable[[Mapping[str, Any]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """What became of a row. `omitted` names the members left out because their value was invalid."""
+
+    submission: Submission
+    omitted: tuple[str, ...]
+
+
+class Transform:
+    """A mapping, ready to run. Holds no state between rows; may be used by several threads."""
+
+    def __init__(self, mapping: FeedMapping) -> None:
+        self._mapping = mapping
+        self._head = {"type": mapping.record_type, "v": mapping.v, "department": mapping.department}
+        if mapping.matter is not None:
+            self._head["matter"] = mapping.matter
+        self._source = {"system": mapping.system, "mapping": mapping.name, "version": str(mapping.version)}
+        self._prefix = len(mapping.name) + 1
+        self._fields = [
+            (target, tuple(target.split(".")), _compile(rule, mapping.blanks))
+            for target, rule in mapping.fields.items()
+        ]
+        self._subjects = [_compile_entry("subjects", entry, mapping.blanks) for entry in mapping.subjects]
+        self._lists = [
+            (name, [_compile_entry(name, entry, mapping.blanks) for entry in entries])
+            for name, entries in mapping.lists.items()
+        ]
+
+    def key(self, values: Mapping[str, Any]) -> str:
+        """The row's idempotency key. Raises RecordRefused where the row has none."""
+        return idempotency_key(self._mapping.name, row_key(self._mapping.key, values, self._mapping.blanks))
+
+    def __call__(self, key: str, values: Mapping[str, Any]) -> Mapped:
+        """The record of a row whose key is known. Raises RecordRefused with a stable reason and one sentence."""
+        omitted: list[str] = []
+        record: dict[str, Any] = dict(self._head)
+        found: dict[str, Any] = {}
+        for target, path, read in self._fields:
+            value = read(values)
+            if value is INVALID:
+                omitted.append(target)
+            elif value is not BLANK:
+                found[target] = value
+                if len(path) == 1:
+                    record[target] = value
+        for group in self._mapping.together:
+            self._keep_whole(group, found, record)
+        for target, path, _ in self._fields:
+            if len(path) > 1 and target in found:
+                _put(record, path, found[target])
+        subjects = [subject for entry in self._subjects if (subject := entry(values, omitted)) is not None]
+        if subjects:
+            record["subjects"] = subjects
+        for name, entries in self._lists:
+            if items := [item for entry in entries if (item := entry(values, omitted)) is not None]:
+                record[name] = items
+        record["source"] = {**self._source, "row": key[self._prefix :]}
+        attachments = self._attachments(values) if self._mapping.attachments else ()
+        return Mapped(Submission(key, record, attachments), tuple(omitted))
+
+    @staticmethod
+    def _keep_whole(group: tuple[str, ...], found: dict[str, Any], record: dict[str, Any]) -> None:
+        if all(target in found for target in group):
+            return
+        for target in group:
+            found.pop(target, None)
+            record.pop(target, None)
+
+    def _attachments(self, values: Mapping[str, Any]) -> tuple[AttachmentSource, ...]:
+        found: list[AttachmentSource] = []
+        for rule in self._mapping.attachments:
+            found.extend(_find_attachments(rule, values, self._mapping))
+        if len(found) > MAX_ATTACHMENTS:
+            detail = f"the row names {len(found)} attachments, a record holds at most {MAX_ATTACHMENTS}"
+            raise RecordRefused("too-many-attachments", detail)
+        return tuple(found)
+
+
+def _put(record: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    place = record
+    for name in path[:-1]:
+        place = place.setdefault(name, {})
+    place[path[-1]] = value
+
+
+def _compile(rule: Rule, blanks: frozenset[str]) -> Read:
+    """The rule as a function of a row's values. It gives a value, BLANK or INVALID, or raises RecordRefused."""
+    blanks = blanks | rule.blanks
+    if not rule.columns:
+        constant = rule.constant
+        return lambda _: constant
+    fetch = _fetch_one(rule, blanks) if len(rule.columns) == 1 else _fetch_joined(rule, blanks)
+    convert = _converter(rule)
+    if rule.split is not None:
+        convert = _splitting(rule.split, convert)
+    name = " + ".join(rule.columns)
+
+    def blank() -> Any:
+        if rule.default is not None:
+            return rule.default
+        if rule.omit_blank:
+            return BLANK
+        raise RecordRefused("blank", f'column "{name}" is blank, and the mapping asks for a value')
+
+    def read(values: Mapping[str, Any]) -> Any:
+        try:
+            value = fetch(values)
+            return blank() if value is None else convert(value)
+        except Invalid as error:
+            if rule.invalid == "omit":
+                return INVALID
+            raise RecordRefused(error.reason, f'column "{name}" {error}') from None
+
+    return read
+
+
+def _fetch_one(rule: Rule, blanks: frozenset[str]) -> Read:
+    column, strip = rule.columns[0], rule.strip
+
+    def fetch(values: Mapping[str, Any]) -> Any:
+        value = values.get(column)
+        if value.__class__ is str:
+            bare = value.strip()
+            if bare in blanks:
+                return None
+            return bare if strip else value
+        return value
+
+    return fetch
+
+
+def _fetch_joined(rule: Rule, blanks: frozenset[str]) -> Read:
+    def fetch(values: Mapping[str, Any]) -> Any:
+        texts = [to_text(value) for column in rule.columns if (value := values.get(column)) is not None]
+        kept = [text.strip() if rule.strip else text for text in texts if text.strip() not in blanks]
+        return rule.join.join(kept) if kept else None
+
+    return fetch
+
+
+def _splitting(separator: str, convert: Convert) -> Convert:
+    def split(value: Any) -> list[Any]:
+        return [convert(part.strip()) for part in to_text(value).split(separator) if part.strip()]
+
+    return split
+
+
+def _converter(rule: Rule) -> Convert:
+    convert = _plain_converter(rule)
+    if rule.table is None:
+        return convert
+    looked_up = conversions.enumeration(rule.table, keep=rule.invalid == "keep")
+    if rule.kind == "text":
+        return looked_up
+    return lambda value: convert(looked_up(value))
+
+
+def _plain_converter(rule: Rule) -> Convert:
+    match rule.kind:
+        case "integer":
+            return conversions.integer(rule.low, rule.high)
+        case "decimal":
+            return conversions.decimal(rule.low, rule.high, rule.places, rule.multiply)
+        case "money":
+            return conversions.money(rule.unit, rule.low, rule.high)
+        case "boolean":
+            return conversions.boolean
+        case "day":
+            return conversions.day(rule.format)
+        case "date":
+            assert rule.zone is not None
+            return conversions.midnight(rule.format, rule.zone)
+        case "datetime":
+            return conversions.moment(rule.format, rule.zone)
+        case _:
+            return conversions.text(rule.max_chars)
+
+
+def _compile_entry(where: str, entry: Entry, blanks: frozenset[str]) -> Callable[[Mapping[str, Any], list[str]], Any]:
+    """One object of a list: None where the subject's value, or every column of another entry, was left out."""
+    rules = [(name, _compile(rule, blanks), bool(rule.columns)) for name, rule in entry.rules.items()]
+    kind = entry.kind
+    # kinds without a check digit or a shape are left to intake, which normalises them anyway
+    checked = kind if kind is not None and identifiers.KINDS[kind].check is not None else None
+    drop_invalid = kind is not None and entry.rules["value"].invalid == "omit"
+
+    def build(values: Mapping[str, Any], omitted: list[str]) -> Any:
+        item: dict[str, Any] = {} if kind is None else {"kind": kind}
+        filled = False
+        for name, read, from_row in rules:
+            value = read(values)
+            if value is INVALID:
+                omitted.append(f"{where}.{name}")
+            elif value is not BLANK:
+                item[name] = value
+                filled = filled or from_row
+        if not filled or (kind is not None and "value" not in item):
+            return None
+        if checked is not None:
+            try:
+                identifiers.check(checked, item["value"])
+            except RecordRefused:
+                if not drop_invalid:
+                    raise
+                omitted.append(f"{where}.value")
+                return None
+        return item
+
+    return build
+
+
+def _find_attachments(rule: AttachmentRule, values: Mapping[str, Any], mapping: FeedMapping) -> list[AttachmentSource]:
+    value = values.get(rule.column)
+    try:
+        text = "" if value is None else to_text(value).strip()
+    except Invalid as error:
+        raise RecordRefused(error.reason, f'column "{rule.column}" {error}') from None
+    if text in mapping.blanks:
+        if rule.omit_blank:
+            return []
+        raise RecordRefused("blank", f'column "{rule.column}" is blank, and the mapping asks for a file')
+    names = [text] if rule.split is None else [part.strip() for part in text.split(rule.split) if part.strip()]
+    base = (mapping.base / rule.base).resolve()
+    return [_attachment(base, name, rule.media_type) for name in names]
+
+
+def _attachment(base: Path, name: str, media_type: str | None) -> AttachmentSource:
+    """The file `name` below `base`. What leads out of `base` is refused before it is opened."""
+    relative = name.replace("\\", "/")
+    shown = name[:80]
+    if "\0" in relative or len(relative) > 1000:
+        raise RecordRefused("bad-attachment", "an attachment's name is no file name")
+    try:
+        path = (base / relative).resolve()  # follows symbolic links, so a link out of base shows too
+        if not path.is_relative_to(base) or path == base:
+            detail = f'attachment "{shown}" leads outside its directory'
+            raise RecordRefused("attachment-outside", detail)
+        present = path.is_file()
+    except (OSError, ValueError, RuntimeError):
+        present = False
+    if not present:
+        raise RecordRefused("attachment-missing", f'attachment "{shown}" is not there, or is no file')
+    kind = media_type or MEDIA_TYPES.get(path.suffix.lower(), "application/octet-stream")
+    return AttachmentSource(path, path.name, kind)

@@ -1,0 +1,267 @@
+"""The CSV reader: one bad line costs that line, and no bytes whatever make it lose, double or reorder a row."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import lzma
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from adapters.csv_files import CsvOptions
+from adapters.sections import Section
+from adapters.source import BadRow, Limits, Opening, Page, Row
+from ledger.errors import CouldNotRun, Malformed
+
+SMALL = Limits(row_bytes=2000, field_chars=500, columns=20, quoted_lines=20)
+
+
+def options(**extra: Any) -> CsvOptions:
+    return CsvOptions.parse(Section("m.toml", "source", {"path": "f.csv", **extra}))
+
+
+def pages(path: Path, marks: dict[str, str] | None = None, size: int = 1000, **extra: Any) -> list[Page]:
+    opening = Opening(path.parent, frozenset({"a"}), override=path, limits=extra.pop("limits", SMALL))
+    return list(options(**extra).open(opening).pages(marks or {}, size))
+
+
+def read(path: Path, data: bytes, **extra: Any) -> list[Row | BadRow]:
+    path.write_bytes(data)
+    return [row for page in pages(path, **extra) for row in page.rows]
+
+
+def brief(rows: list[Row | BadRow]) -> list[Any]:
+    """A row as its values, a bad row as `line:reason`."""
+    return [
+        f"{row.position.rpartition(':')[2]}:{row.reason}" if isinstance(row, BadRow) else list(row.values.values())
+        for row in rows
+    ]
+
+
+TABLE: dict[str, tuple[bytes, list[Any]]] = {
+    "an empty file": (b"", ["1:bad-header"]),
+    "only line ends": (b"\n\r\n\n", ["1:bad-header"]),
+    "a header and nothing else": (b"a,b,c\n", []),
+    "no line end after the last row": (b"a,b,c\n1,2,3", [["1", "2", "3"]]),
+    "CR LF": (b"a,b,c\r\n1,2,3\r\n", [["1", "2", "3"]]),
+    "a byte order mark": (b"\xef\xbb\xbfa,b,c\n1,2,3\n", [["1", "2", "3"]]),
+    "a byte order mark before a quoted header": (b'\xef\xbb\xbf"a",b,c\n1,2,3\n', [["1", "2", "3"]]),
+    "UTF-16": ("a,b,c\n1,2,3\n".encode("utf-16"), ["1:encoding"]),
+    "empty lines between rows": (b"a,b,c\n\n1,2,3\n\n\n4,5,6\n", [["1", "2", "3"], ["4", "5", "6"]]),
+    "a row of commas is a row": (b"a,b,c\n,,\n", [["", "", ""]]),
+    "a byte that is not UTF-8": (b"a,b,c\n1,\xff,3\n4,5,6\n", ["2:encoding", ["4", "5", "6"]]),
+    "half a character at the end of a line": (b"a,b,c\n1,2,\xe5\xba\n4,5,6\n", ["2:encoding", ["4", "5", "6"]]),
+    "not UTF-8 inside quotes": (b'a,b,c\n1,"\xff",3\n4,5,6\n', ["2:encoding", ["4", "5", "6"]]),
+    "too few columns": (b"a,b,c\n1,2\n4,5,6\n", ["2:column-count", ["4", "5", "6"]]),
+    "too many columns": (b"a,b,c\n1,2,3,4\n4,5,6\n", ["2:column-count", ["4", "5", "6"]]),
+    "an unquoted comma in a name": (b'a,b,c\n"1",Miller, Inc.,3\n4,5,6\n', ["2:column-count", ["4", "5", "6"]]),
+    "a NUL": (b"a,b,c\n1,\x00,3\n4,5,6\n", ["2:control-character", ["4", "5", "6"]]),
+    "a lone carriage return": (b"a,b,c\n1,2\r,3\n4,5,6\n", ["2:control-character", ["4", "5", "6"]]),
+    "a quoted comma": (b'a,b,c\n1,"x,y",3\n', [["1", "x,y", "3"]]),
+    "a doubled quote": (b'a,b,c\n1,"say ""yes""",3\n', [["1", 'say "yes"', "3"]]),
+    "an inch mark in the middle of a field": (b'a,b,c\n1,5" pipe,3\n4,5,6\n', [["1", '5" pipe', "3"], ["4", "5", "6"]]),
+    "a line break inside quotes": (b'a,b,c\n1,"x\ny",3\n4,5,6\n', [["1", "x\ny", "3"], ["4", "5", "6"]]),
+    "CR LF inside quotes": (b'a,b,c\r\n1,"x\r\ny",3\r\n', [["1", "x\r\ny", "3"]]),
+    "a comma after a line break inside quotes": (b'a,b,c\n1,"x\ny, z",3\n', [["1", "x\ny, z", "3"]]),
+    "a quote that is never closed": (
+        b'a,b,c\n1,"oops,3\n4,5,6\n7,8,9\n',
+        ["2:broken-quote", ["4", "5", "6"], ["7", "8", "9"]],
+    ),
+    "a quote that is never closed in the last row": (b'a,b,c\n4,5,6\n1,"oops,3', [["4", "5", "6"], "3:broken-quote"]),
+    "a quote that another row's quote seems to close": (
+        b'a,b,c\n1,"oops,3\n4,5,6\n7,"x",9\n1,2,3\n',
+        ["2:broken-quote", ["4", "5", "6"], ["7", "x", "9"], ["1", "2", "3"]],
+    ),
+    "two broken rows, one after the other": (
+        b'a,b,c\n1,"oops,3\n4,"oops,6\n7,8,9\n',
+        ["2:broken-quote", "3:broken-quote", ["7", "8", "9"]],
+    ),
+    "two broken rows far apart swallow nothing between": (
+        b'a,b,c\n1,2,"oops\n4,5,6\n7,8,oops"\n1,2,3\n',
+        ["2:broken-quote", ["4", "5", "6"], ["7", "8", 'oops"'], ["1", "2", "3"]],
+    ),
+    "text behind a closing quote": (b'a,b,c\n1,"x"y,3\n4,5,6\n', ["2:broken-quote", ["4", "5", "6"]]),
+    "a quote open longer than any field may be": (
+        b'a,b,c\n1,"' + b"x\n" * 30 + b'",3\n4,5,6\n',
+        ["2:broken-quote", *[f"{n}:column-count" for n in range(3, 32)], "32:broken-quote", ["4", "5", "6"]],
+    ),
+    "a field that is too long": (b"a,b,c\n1," + b"x" * 501 + b",3\n4,5,6\n", ["2:too-long", ["4", "5", "6"]]),
+    "a line that is too long": (b"a,b,c\n1," + b"x" * 9000 + b",3\n4,5,6\n", ["2:too-long", ["4", "5", "6"]]),
+    "a line that is too long and the last": (b"a,b,c\n4,5,6\n" + b"x" * 9000, [["4", "5", "6"], "3:too-long"]),
+    "a needed column is missing": (b"b,c\n1,2\n", ["1:missing-column"]),
+    "a needed column twice": (b"a,b,a\n1,2,3\n", ["1:duplicate-column"]),
+    "another column twice": (b"a,b,b\n1,2,3\n", [["1", "3"]]),
+    "a header without a closing quote": (b'a,"b,c\n1,2,3\n', ["1:bad-header"]),
+    "a header with white space": (b" a , b,c\n1,2,3\n", [["1", "2", "3"]]),
+    "more columns than anybody needs": (b"a" + b",x" * 30 + b"\n", ["1:bad-header"]),
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_bad_input(tmp_path, name):
+    data, expected = TABLE[name]
+    assert brief(read(tmp_path / "f.csv", data)) == expected
+
+
+def test_what_is_set_aside_is_shown_with_its_sentence(tmp_path):
+    (bad,) = read(tmp_path / "f.csv", b"a,b,c\n1,2\n")
+    assert bad == BadRow("f.csv:2", "1,2", "column-count", "the line has 2 columns, the header has 3")
+
+
+@pytest.mark.parametrize("encoding", ["gb18030", "gbk", "big5", "shift_jis", "windows-1252", "utf-8"])
+def test_encodings(tmp_path, encoding):
+    text = "a,b,c\n1,\u00e9,3\n" if encoding == "windows-1252" else "a,b,c\n1,\u8a3c,3\n"
+    if encoding == "gb18030":
+        text = "a,b,c\n1,\U00020000,3\n"  # four bytes, two of them ASCII digits
+    rows = read(tmp_path / "f.csv", text.encode(encoding), encoding=encoding)
+    assert brief(rows) == [["1", text.split(",")[3], "3"]]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-7", "utf-32", "cp500", "no-such-thing", "rot13", "base64"])
+def test_encodings_whose_lines_cannot_be_cut_are_refused(encoding):
+    with pytest.raises(Malformed, match="encoding"):
+        options(encoding=encoding)
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_delimiters(tmp_path, delimiter):
+    data = f'a{delimiter}b\n1{delimiter}"x{delimiter}y"\n'.encode()
+    assert brief(read(tmp_path / "f.csv", data, delimiter=delimiter)) == [["1", f"x{delimiter}y"]]
+
+
+def test_a_file_without_a_header(tmp_path):
+    assert brief(read(tmp_path / "f.csv", b"1,2\n3,4\n", columns=["a", "b"])) == [["1", "2"], ["3", "4"]]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "compress"), [(".xz", lzma.compress), (".gz", gzip.compress), (".bz2", bz2.compress)]
+)
+def test_compressed_files(tmp_path, suffix, compress):
+    plain = b"a,b\n" + b"".join(b"%d,x%d\n" % (n, n * 7919) for n in range(3000))
+    path = tmp_path / f"f.csv{suffix}"
+    assert len(read(path, compress(plain))) == 3000
+    whole = compress(plain)
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    seen: list[Row | BadRow] = []
+    source = options().open(Opening(tmp_path, frozenset("a"), override=path))
+    marks: dict[str, str] = {}
+    with pytest.raises(CouldNotRun, match="cut off or damaged"):
+        for page in source.pages({}, 100):
+            seen.extend(page.rows)
+            marks = {page.part: page.mark or ""}
+    # what came before the damage was handed out, and the whole file goes on behind it
+    assert not any(isinstance(row, BadRow) for row in seen)
+    path.write_bytes(whole)
+    rest = [row for page in pages(path, marks) for row in page.rows]
+    assert brief(seen + rest) == brief(read(tmp_path / "f.csv", plain))
+
+
+def test_a_bomb_ends_at_the_limit(tmp_path):
+    path = tmp_path / "f.csv.gz"
+    path.write_bytes(gzip.compress(b"a,b\n1,2\n" + b"0" * 5_000_000))
+    limits = Limits(row_bytes=2000, file_bytes=1_000_000)
+    seen = []
+    with pytest.raises(CouldNotRun, match=r"damaged|more than"):
+        for page in options().open(Opening(tmp_path, frozenset("a"), override=path, limits=limits)).pages({}, 1):
+            seen.extend(page.rows)
+    assert brief(seen) == [["1", "2"]]
+
+
+def test_a_half_written_last_line_is_looked_at_again(tmp_path):
+    path = tmp_path / "f.csv"
+    path.write_bytes(b"a,b\n1,2\n3,")
+    first = pages(path)
+    assert brief([row for page in first for row in page.rows]) == [["1", "2"], ["3", ""]]
+    path.write_bytes(b"a,b\n1,2\n3,4\n5,6\n")
+    again = pages(path, {"f.csv": first[-1].mark or ""})
+    assert brief([row for page in again for row in page.rows]) == [["3", "4"], ["5", "6"]]
+    assert not again[0].restarted
+
+
+def test_a_changed_prefix_is_read_from_the_start(tmp_path):
+    path = tmp_path / "f.csv"
+    path.write_bytes(b"a,b\n1,2\n3,4\n")
+    mark = pages(path)[-1].mark or ""
+    for data in (b"a,b\n1,9\n3,4\n5,6\n", b"a,b\n1,2\n", b"a,c\n1,2\n3,4\n", b"a,b\n1,2\n3,45,6\n"):
+        path.write_bytes(data)
+        again = pages(path, {"f.csv": mark})
+        assert again[0].restarted
+        assert sum(len(page.rows) for page in again) == data.count(b"\n") - 1
+
+
+def test_a_glob_reads_files_by_name_and_one_bad_file_harms_no_other(tmp_path):
+    folder = tmp_path / "in" / "deep"
+    folder.mkdir(parents=True)
+    for name, data in (("b.csv", b"a\n2\n"), ("a.csv", b"a\n1\n"), ("c.csv", b"x\n9\n"), ("d.csv", b"a\n4\n")):
+        (folder / name).write_bytes(data)
+    (folder / "e.txt").write_bytes(b"a\n5\n")
+    parsed = CsvOptions.parse(Section("m.toml", "source", {"glob": "in/*/*.csv"}))
+    found = list(parsed.open(Opening(tmp_path, frozenset("a"))).pages({}, 10))
+    assert [page.part for page in found] == ["deep/a.csv", "deep/b.csv", "deep/c.csv", "deep/d.csv"]
+    assert [brief(list(page.rows)) for page in found] == [[["1"]], [["2"]], ["1:missing-column"], [["4"]]]
+    assert found[2].mark is None
+
+
+FIELD = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n"), max_size=8)
+BROKEN = st.text(st.sampled_from('xy"\n z'), max_size=8)  # line breaks, but no delimiter beside them
+RECORDS = st.lists(st.lists(st.one_of(FIELD, BROKEN), min_size=3, max_size=3), max_size=8)
+anywhere = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+
+
+@anywhere
+@given(records=RECORDS, end=st.sampled_from(["\n", "\r\n"]))
+def test_what_a_csv_writer_wrote_is_read_back(tmp_path, records, end):
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator=end)
+    writer.writerow(["a", "b", "c"])
+    writer.writerows(records)
+    assert brief(read(tmp_path / "f.csv", buffer.getvalue().encode(), limits=Limits())) == records
+
+
+PLAIN = st.text(st.sampled_from("xyz 19-"), min_size=1, max_size=5).filter(lambda text: text.strip())
+
+
+@anywhere
+@given(before=st.lists(PLAIN, max_size=5), after=st.lists(PLAIN, max_size=30), place=st.integers(0, 2))
+def test_one_broken_quote_costs_one_row(tmp_path, before, after, place):
+    broken = ["1", "2", "3"]
+    broken[place] = '"oops'
+    lines = ["a,b,c", *[f"k,{v},v" for v in before], ",".join(broken), *[f"k,{v},v" for v in after]]
+    rows = read(tmp_path / "f.csv", "\n".join(lines).encode() + b"\n")
+    good = [["k", v, "v"] for v in before], [["k", v, "v"] for v in after]
+    assert brief(rows) == [*good[0], f"{len(before) + 2}:broken-quote", *good[1]]
+
+
+ALMOST_CSV = st.lists(
+    st.sampled_from([b'"', b",", b"\n", b"\r\n", b"x", b"1,2,3\n", b"\xff", b"\0", b'""']), max_size=40
+)
+
+
+@anywhere
+@given(body=st.one_of(ALMOST_CSV.map(b"".join), st.binary(max_size=60)), size=st.integers(1, 4), cut=st.integers(0, 9))
+@example(body=b'"\n"', size=1, cut=0)
+def test_any_bytes_every_line_once_and_any_mark_goes_on(tmp_path, body, size, cut):
+    path = tmp_path / "f.csv"
+    path.write_bytes(b"a,b,c\n" + body)
+    found = pages(path, size=size)
+    rows = [row for page in found for row in page.rows]
+    numbers = [int(row.position.rpartition(":")[2]) for row in rows]
+    assert numbers == sorted(set(numbers))
+    assert rows == [row for page in pages(path) for row in page.rows]
+    # every line that is not empty is the start of a row, or stands inside the quotes of the row before it
+    lines = body.split(b"\n")
+    for number, line in enumerate(lines, 2):
+        if line.rstrip(b"\r") and number not in numbers:
+            start = max(n for n in numbers if n < number)
+            assert body.count(b'"', len(b"\n".join(lines[: start - 2]))) > 0
+    if cut < len(found):
+        mark = found[cut].mark or ""
+        rest = [row for page in pages(path, {"f.csv": mark}, size=size) for row in page.rows]
+        expected = [row for page in found[cut + 1 :] for row in page.rows]
+        assert rest[-len(expected) :] == expected if expected else len(rest) <= len(found[cut].rows)

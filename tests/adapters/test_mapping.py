@@ -1,0 +1,426 @@
+"""Mapping files: what is refused, in which words, and what the rules make of a value."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from adapters.keys import idempotency_key, row_key
+from adapters.mapping import FeedMapping, load_mapping, parse_mapping
+from adapters.run import check
+from adapters.source import Page, Row, Unusable
+from adapters.transform import Transform
+from ledger.errors import Malformed, NodeMissing, RecordRefused
+from ledger.formats.identifiers import uscc_check_digit
+from ledger.record_types import BUILT_IN, RecordTypes
+
+ROOT = Path(__file__).parents[2]
+
+HEAD = """
+mapping = "m"
+version = 3
+department = "fire"
+type = "inspection.report"
+v = 1
+system = "s"
+key = ["k"]
+zone = "Asia/Shanghai"
+"""
+SOURCE = '\n[source]\nkind = "csv"\npath = "f.csv"\n'
+HEAD = HEAD.replace('"m"', '"mm"')
+
+
+def parse(text: str, base: Path = Path()) -> FeedMapping:
+    return parse_mapping(text.encode(), "m.toml", base)
+
+
+def mapping(fields: str, more: str = "", head: str = "") -> FeedMapping:
+    return parse(f"{HEAD}{head}{SOURCE}\n[fields]\n{fields}\n{more}")
+
+
+REFUSED: dict[str, tuple[str, str]] = {
+    "not TOML": ("mapping = ", "m.toml: is not TOML"),
+    "an unknown member": (
+        HEAD + "ignored = []\n" + SOURCE + "[fields]\n",
+        '"ignored" is unknown, did you mean "ignore"?',
+    ),
+    "a member missing": (
+        HEAD.replace("version", "versoin") + SOURCE + "[fields]\n",
+        '"version" is missing, did you mean "versoin"?',
+    ),
+    "a version of text": (HEAD.replace("3", '"3"') + SOURCE + "[fields]\n", '"version" must be an integer'),
+    "a version of true": (HEAD.replace("3", "true") + SOURCE + "[fields]\n", '"version" must be an integer'),
+    "a version of nothing": (HEAD.replace("3", "0") + SOURCE + "[fields]\n", '"version" must be from 1'),
+    "a name with a slash": (HEAD.replace('"mm"', '"a/b"') + SOURCE + "[fields]\n", '"mapping" must be'),
+    "a department that is none": (HEAD.replace('"fire"', '"Fire"') + SOURCE + "[fields]\n", '"department" must be'),
+    "a zone that is none": (HEAD.replace("Shanghai", "Peking") + SOURCE + "[fields]\n", "no IANA time zone"),
+    "a zone that is a path": (
+        HEAD.replace("Asia/Shanghai", "../../etc/passwd") + SOURCE + "[fields]\n",
+        "no IANA time zone",
+    ),
+    "no key": (HEAD.replace('["k"]', "[]") + SOURCE + "[fields]\n", '"key" must name'),
+    "a key twice": (HEAD.replace('["k"]', '["k", "k"]') + SOURCE + "[fields]\n", "names something twice"),
+    "an unknown kind": (HEAD + '[source]\nkind = "cvs"\n[fields]\n', '"source.kind" is "cvs", did you mean "csv"?'),
+    "an option of another kind": (HEAD + SOURCE + 'sheet = "S"\n[fields]\n', '"source.sheet" is unknown'),
+    "no path": (HEAD + '[source]\nkind = "csv"\n[fields]\n', "exactly one of"),
+    "a pattern as path": (HEAD + '[source]\nkind = "csv"\npath = "*.csv"\n[fields]\n', 'belongs under "glob"'),
+    "a table and a query": (
+        HEAD + '[source]\nkind = "sql"\ntable = "t"\nquery = "q"\n[fields]\n',
+        'either "table" or "query"',
+    ),
+    "a password in the file": (
+        HEAD + '[source]\nkind = "sql"\nurl = "x"\ntable = "t"\ncursor = ["c"]\n[fields]\n',
+        '"source.url_env" is missing',
+    ),
+    "a column both used and ignored": (
+        HEAD + 'ignore = ["k"]\n' + SOURCE + "[fields]\n",
+        'column "k" is used and also',
+    ),
+}
+
+BAD_FIELDS: dict[str, tuple[str, str]] = {
+    "an unknown word": ('a = { column = "x", blnak = "omit" }', '"fields.a.blnak" is unknown, did you mean "blank"?'),
+    "an unknown conversion": ('a = { column = "x", as = "int" }', 'is "int"'),
+    "no column": ('a = { as = "integer" }', '"fields.a.column" is missing'),
+    "a word that means nothing here": ('a = { column = "x", unit = "fen" }', 'has no meaning with as = "text"'),
+    "money without a unit": ('a = { column = "x", as = "money" }', 'unit" is missing'),
+    "blank and default": ('a = { column = "x", blank = "omit", default = "y" }', 'both "blank" and "default"'),
+    "keep without a map": ('a = { column = "x", invalid = "keep" }', "only with a map"),
+    "a table that is not there": (
+        'a = { column = "x", map = "tabel" }\n[tables.table]\n',
+        '"tables.tabel", did you mean "table"?',
+    ),
+    "a table that nobody uses": ('a = "x"\n[tables.t]\n', '"tables.t" is not used'),
+    "a member that the adapter sets": ('department = "x"', "the adapter sets this member"),
+    "a member inside one that is set": ('"source.row" = "x"', "the adapter sets this member"),
+    "a member and one inside it": ('"place" = "x"\n"place.zip" = "y"', "cannot both be set"),
+    "a target that is no place": ('"Place Of" = "x"', "is no place in a record"),
+    "a constant that is a list": ("a = { constant = [1] }", "must be text"),
+    "a float as constant": ("a = { constant = 1.5 }", "must be text"),
+    "together with what is not there": ('a = "x"\n[[together]]\ntargets = ["a", "b"]', 'names "b", which is no field'),
+    "a subject of an unknown kind": ('a = "x"\n[[subjects]]\nkind = "license"\nvalue = "x"', 'did you mean "licence"?'),
+    "a subject without value": ('a = "x"\n[[subjects]]\nkind = "uscc"\nname = "x"', '"subjects[1].value" is missing'),
+    "a list without a column": (
+        'a = "x"\n[[lists.officers]]\nid = { constant = "1" }',
+        "at least one member from a column",
+    ),
+    "a list that is set twice": ('officers = "x"\n[[lists.officers]]\nid = "y"', "set elsewhere"),
+    "attachments without a base": ('a = "x"\n[[attachments]]\ncolumn = "p"', '"attachments[1].base" is missing'),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_bad_head_is_refused_in_one_sentence(name):
+    text, sentence = REFUSED[name]
+    with pytest.raises(Malformed) as caught:
+        parse(text)
+    assert str(caught.value).startswith("m.toml: ")
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize("name", BAD_FIELDS)
+def test_a_bad_field_is_refused_in_one_sentence(name):
+    text, sentence = BAD_FIELDS[name]
+    with pytest.raises(Malformed) as caught:
+        mapping(text)
+    assert sentence in str(caught.value)
+
+
+def test_files_that_are_no_mapping(tmp_path):
+    with pytest.raises(NodeMissing, match="cannot be read"):
+        load_mapping(tmp_path / "nowhere.toml")
+    with pytest.raises(Malformed, match="not UTF-8"):
+        parse_mapping(b"\xff", "m.toml", tmp_path)
+    with pytest.raises(Malformed, match="larger than"):
+        parse_mapping(b"#" * 2_000_000, "m.toml", tmp_path)
+
+
+def record(fields: str, values: dict[str, Any], more: str = "", head: str = "") -> dict[str, Any]:
+    transform = Transform(mapping(fields, more, head))
+    row = {"k": "1", **values}
+    made = transform(transform.key(row), row).submission.record
+    for name in ("type", "v", "department", "source"):
+        made.pop(name)
+    return made
+
+
+def convert(rule: str, value: Any) -> Any:
+    return record(f"a = {{ column = 'x', {rule} }}", {"x": value}).get("a", "absent")
+
+
+MADE: list[tuple[str, Any, Any]] = [
+    ("as = 'text'", " x ", "x"),
+    ("strip = false", " x ", " x "),
+    ("as = 'text'", 7, "7"),
+    ("as = 'text'", 60614.0, "60614"),
+    ("as = 'text'", Decimal("1E+3"), "1000"),
+    ("as = 'text'", True, "true"),
+    ("as = 'integer'", " -12 ", -12),
+    ("as = 'integer'", 12.0, 12),
+    ("as = 'decimal'", "41.9430", "41.9430"),
+    ("as = 'decimal'", 41.943359, "41.943359"),
+    ("as = 'decimal'", Decimal("-0.10"), "-0.10"),
+    ("as = 'decimal', multiply = '0.3048'", "10", "3.0480"),
+    ("as = 'money', unit = 'yuan'", "12.5", 1250),
+    ("as = 'money', unit = 'jiao'", "3", 30),
+    ("as = 'money', unit = 'fen'", Decimal("7"), 7),
+    ("as = 'boolean'", "TRUE", True),
+    ("as = 'boolean', map = { '是' = true, '否' = false }", "否", False),
+    ("as = 'date'", "2024-03-05", "2024-03-05T00:00:00+08:00"),
+    ("as = 'date', zone = 'America/Chicago'", "2013-07-01", "2013-07-01T00:00:00-05:00"),
+    ("as = 'date', format = '%d.%m.%Y'", "05.03.2024", "2024-03-05T00:00:00+08:00"),
+    ("as = 'date'", date(2024, 3, 5), "2024-03-05T00:00:00+08:00"),
+    ("as = 'day'", datetime(2024, 3, 5), "2024-03-05"),  # noqa: DTZ001 - as workbooks give it
+    ("as = 'day'", "2024-03-05", "2024-03-05"),
+    ("as = 'datetime'", "2024-03-05 14:30", "2024-03-05T14:30:00+08:00"),
+    ("as = 'datetime'", "2024-03-05T14:30:00Z", "2024-03-05T14:30:00+00:00"),
+    ("as = 'datetime', format = '%Y%m%d%H%M'", "202403051430", "2024-03-05T14:30:00+08:00"),
+    ("map = { a = 'b' }", "a", "b"),
+    ("map = { a = 'b' }, invalid = 'keep'", "c", "c"),
+    ("map = { a = 'b' }, invalid = 'omit'", "c", "absent"),
+    ("split = ';'", "a; b;;c", ["a", "b", "c"]),
+    ("split = ';', as = 'integer'", "1;2", [1, 2]),
+    ("blank = 'omit'", "  ", "absent"),
+    ("blank = 'omit'", None, "absent"),
+    ("default = 'none'", "", "none"),
+    ("blank = 'omit', blank_values = ['0']", "0", "absent"),
+    ("as = 'integer', invalid = 'omit'", "x", "absent"),
+    ("max_chars = 3, invalid = 'omit'", "four", "absent"),
+]  # fmt: skip
+
+NOT_MADE: list[tuple[str, Any, str]] = [
+    ("as = 'text'", "", "blank"),
+    ("as = 'text'", [1], "nested"),
+    ("as = 'text'", {}, "nested"),
+    ("as = 'text'", float("nan"), "not-a-number"),
+    ("as = 'text'", Unusable("formula", "holds a formula"), "formula"),
+    ("as = 'integer'", "1.0", "bad-integer"),
+    ("as = 'integer'", "١٢", "bad-integer"),
+    ("as = 'integer'", "1_000", "bad-integer"),
+    ("as = 'integer'", "9" * 5000, "bad-integer"),
+    ("as = 'decimal'", "1e5", "bad-decimal"),
+    ("as = 'decimal'", "1,5", "bad-decimal"),
+    ("as = 'decimal'", "NaN", "bad-decimal"),
+    ("as = 'decimal'", "Infinity", "bad-decimal"),
+    ("as = 'decimal', places = 2", "1.234", "bad-decimal"),
+    ("as = 'decimal', max = 90", "90.0001", "out-of-range"),
+    ("as = 'money', unit = 'yuan'", "0.001", "bad-money"),
+    ("as = 'boolean'", "yes", "bad-boolean"),
+    ("as = 'date'", "2024-W10-2", "bad-date"),
+    ("as = 'date'", datetime(2024, 3, 5, 1), "bad-date"),  # noqa: DTZ001
+    ("as = 'date', format = '%d/%m/%Y'", "03/13/2024", "bad-date"),
+    ("as = 'datetime'", "2024-03-05", "bad-time"),
+    ("as = 'datetime'", date(2024, 3, 5), "bad-time"),
+    ("as = 'datetime', zone = 'America/Chicago'", "2013-03-10 02:30", "bad-time"),
+    ("as = 'datetime', zone = 'America/Chicago'", "2013-11-03 01:30", "bad-time"),
+    ("as = 'date', zone = 'Asia/Shanghai'", "1900-01-01", "bad-time"),
+    ("map = { a = 'b' }", "A", "unknown-value"),
+    ("max_chars = 3", "four", "too-long"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "value", "expected"), MADE)
+def test_what_a_rule_makes(rule, value, expected):
+    made = convert(rule, value)
+    assert made == expected
+    assert type(made) is type(expected)
+
+
+@pytest.mark.parametrize(("rule", "value", "reason"), NOT_MADE)
+def test_what_a_rule_refuses(rule, value, reason):
+    with pytest.raises(RecordRefused) as caught:
+        convert(rule, value)
+    assert caught.value.reason == reason
+    assert str(caught.value).startswith('column "x" ')
+    assert len(str(caught.value)) < 200
+
+
+def test_dotted_names_with_and_without_quotes():
+    values = {"x": "1", "y": "2"}
+    expected = {"place": {"zip": "1", "ward": "2"}}
+    assert record('"place.zip" = "x"\n"place.ward" = "y"', values) == expected
+    assert record('place.zip = "x"\nplace.ward = { column = "y" }', values) == expected
+    assert record('[fields.place]\nzip = "x"\nward = "y"', values) == expected
+
+
+def test_joined_columns_skip_blanks():
+    assert record("a = { columns = ['x', 'y', 'z'], join = ', ' }", {"x": "1", "y": " ", "z": "3"}) == {"a": "1, 3"}
+
+
+def test_together_keeps_all_or_none():
+    fields = """
+"place.latitude" = { column = "x", as = "decimal", max = 90, blank = "omit", invalid = "omit" }
+"place.datum" = { constant = "WGS-84" }
+"place.zip" = "z"
+"""
+    more = '[[together]]\ntargets = ["place.latitude", "place.datum"]'
+    whole = {"place": {"latitude": "1", "datum": "WGS-84", "zip": "9"}}
+    assert record(fields, {"x": "1", "z": "9"}, more) == whole
+    for value in ("", "91", "north"):
+        assert record(fields, {"x": value, "z": "9"}, more) == {"place": {"zip": "9"}}
+
+
+def test_subjects_are_checked():
+    body = "91330106MA2XXXXXX".replace("X", "C")
+    good = body + uscc_check_digit(body)
+    wrong = body + ("0" if good[-1] != "0" else "1")
+    more = "[[subjects]]\nkind = 'uscc'\nvalue = {{ column = 'x', blank = 'omit'{0} }}\nname = 'n'"
+    values = {"n": "a shop"}
+    expected = {"a": "1", "subjects": [{"kind": "uscc", "value": good, "name": "a shop"}]}
+    assert record("a = 'k'", {**values, "x": good}, more.format("")) == expected
+    assert record("a = 'k'", {**values, "x": ""}, more.format("")) == {"a": "1"}
+    with pytest.raises(RecordRefused, match="check digit") as caught:
+        record("a = 'k'", {**values, "x": wrong}, more.format(""))
+    assert caught.value.reason == "bad-identifier"
+    assert wrong not in str(caught.value)
+    assert record("a = 'k'", {**values, "x": wrong}, more.format(", invalid = 'omit'")) == {"a": "1"}
+
+
+def test_lists_leave_out_entries_without_a_value():
+    more = "".join(
+        f"[[lists.officers]]\nid = {{ column = 'o{n}', blank = 'omit' }}\nrank = {{ constant = 'r' }}\n" for n in (1, 2)
+    )
+    assert record("a = 'k'", {"o1": "7", "o2": ""}, more) == {"a": "1", "officers": [{"id": "7", "rank": "r"}]}
+    assert record("a = 'k'", {"o1": "", "o2": ""}, more) == {"a": "1"}
+
+
+def test_every_record_names_mapping_version_and_row():
+    transform = Transform(mapping("a = 'k'"))
+    made = transform(transform.key({"k": "7"}), {"k": "7"}).submission
+    assert made.key == "mm/7"
+    assert made.record["source"] == {"system": "s", "mapping": "mm", "version": "3", "row": "7"}
+
+
+def test_keys_are_unambiguous_and_bounded():
+    both = ("a", "b")
+    seen = {
+        row_key(both, {"a": a, "b": b}, frozenset({""}))
+        for a in ("x", "x|", "x\\", "|")
+        for b in ("y", "|y", "\\y", "|")
+    }
+    assert len(seen) == 16
+    assert idempotency_key("m", "k") == "m/k"
+    for odd in ("k" * 300, "two\nlines", "sha256:" + "0" * 64):
+        key = idempotency_key("m", odd)
+        assert re.fullmatch(r"m/sha256:[0-9a-f]{64}", key)
+        assert key != idempotency_key("m", odd + "x")
+
+
+class TestAttachments:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        (tmp_path / "photos" / "deep").mkdir(parents=True)
+        for name in ("a.jpg", "deep/b.PDF", "c.bin"):
+            (tmp_path / "photos" / name).write_bytes(b"x")
+        (tmp_path / "secret.txt").write_bytes(b"x")
+        (tmp_path / "photos-other").mkdir()
+        (tmp_path / "photos-other" / "d.jpg").write_bytes(b"x")
+        (tmp_path / "photos" / "link.txt").symlink_to(tmp_path / "secret.txt")
+        (tmp_path / "photos" / "loop").symlink_to(tmp_path / "photos" / "loop")
+        return tmp_path
+
+    def find(self, folder: Path, value: str, rule: str = "") -> list[tuple[str, str]]:
+        text = f"{HEAD}{SOURCE}[fields]\na = 'k'\n[[attachments]]\ncolumn = 'p'\nbase = 'photos'\nsplit = ';'\n{rule}"
+        made = Transform(parse(text, folder))("mm/1", {"k": "1", "p": value})
+        return [(item.name, item.media_type) for item in made.submission.attachments]
+
+    def test_files_are_found_below_their_base(self, folder):
+        found = self.find(folder, "a.jpg; deep/b.PDF;deep\\b.PDF;c.bin;deep/../a.jpg")
+        pdf = ("b.PDF", "application/pdf")
+        jpeg = ("a.jpg", "image/jpeg")
+        assert found == [jpeg, pdf, pdf, ("c.bin", "application/octet-stream"), jpeg]
+        assert self.find(folder, "a.jpg", "media_type = 'image/png'") == [("a.jpg", "image/png")]
+        assert self.find(folder, "", "blank = 'omit'") == []
+
+    ATTACKS: ClassVar = {
+        "a parent": ("../secret.txt", "attachment-outside"),
+        "a parent behind a directory": ("deep/../../secret.txt", "attachment-outside"),
+        "a Windows parent": ("..\\secret.txt", "attachment-outside"),
+        "an absolute path": ("/etc/passwd", "attachment-outside"),
+        "a sibling whose name begins the same": ("../photos-other/d.jpg", "attachment-outside"),
+        "a symbolic link out": ("link.txt", "attachment-outside"),
+        "the base itself": (".", "attachment-outside"),
+        "a symbolic link to itself": ("loop", "attachment-missing"),
+        "a directory": ("deep", "attachment-missing"),
+        "a file that is not there": ("nowhere.jpg", "attachment-missing"),
+        "a NUL": ("a.jpg\0.png", "bad-attachment"),
+        "a name without end": ("x/" * 5000, "bad-attachment"),
+        "a name longer than the file system takes": ("x" * 900, "attachment-missing"),
+        "more than a record holds": (";".join(["a.jpg"] * 51), "too-many-attachments"),
+        "nothing where a file is asked for": ("", "blank"),
+    }
+
+    @pytest.mark.parametrize("name", ATTACKS)
+    def test_attacks(self, folder, name):
+        value, reason = self.ATTACKS[name]
+        with pytest.raises(RecordRefused) as caught:
+            self.find(folder, value)
+        assert caught.value.reason == reason
+
+
+class Rows:
+    """A source of the rows it was given."""
+
+    def __init__(self, *rows: dict[str, Any]) -> None:
+        self._rows = rows
+
+    def pages(self, marks: Any, size: int) -> Any:
+        rows = tuple(Row(str(n), row) for n, row in enumerate(self._rows))
+        yield Page("p", rows, None, columns=tuple(self._rows[0]) if self._rows else ())
+
+
+def test_check_names_what_is_not_mapped_and_what_is_doubtful():
+    feed = mapping("occurred_at = { column = 'd', as = 'date', format = '%d/%m/%y' }", head='ignore = ["gone"]\n')
+    report = check(feed, Rows({"k": "1", "d": "05/03/24", "extra": "x"}))
+    assert [(finding.level, finding.code) for finding in report.findings] == [
+        ("error", "unmapped-column"),
+        ("warning", "unknown-ignore"),
+        ("warning", "two-digit-year"),
+    ]
+    assert [finding.code for finding in check(mapping("a = 'k'"), Rows()).findings] == ["empty"]
+
+
+def examples() -> list[str]:
+    text = (ROOT / "docs" / "mappings.md").read_text(encoding="utf-8")
+    return re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_example_in_the_documentation_makes_a_record_of_its_type(tmp_path):
+    feed = parse(examples()[0], tmp_path)
+    (tmp_path / "exports" / "photos").mkdir(parents=True)
+    (tmp_path / "exports" / "photos" / "1.jpg").write_bytes(b"x")
+    body = "91330106MA2CCCCCC"
+    row = {
+        "report_no": "7", "date": "2024/03/05", "result": "合格", "shop_name": "店", "address": "路 1", "lat": "30.1",
+        "lon": "120.2", "findings": "无", "credit_code": body + uscc_check_digit(body), "photo_files": "1.jpg",
+        "internal_note": "x",
+    }  # fmt: skip
+    types = RecordTypes.load(BUILT_IN)
+    assert check(feed, Rows(row), validate=lambda made: types.validate(made, time.time())).clean
+
+
+def test_the_other_examples_in_the_documentation_are_read():
+    officers, table = examples()[1:]
+    assert mapping("a = 'k'", officers).lists.keys() == {"officers"}
+    assert parse(HEAD + table).fields["result"].table == {"合格": "pass", "不合格": "fail"}
+
+
+def test_every_reason_is_documented():
+    documented = set(re.findall(r"`([a-z-]+)`", (ROOT / "docs" / "mappings.md").read_text(encoding="utf-8")))
+    raised = r'(?:RecordRefused|Invalid|Unusable|_Bad)\(\s*"([a-z-]+)"'
+    pattern = raised + r'|BadRow\([^"\n]*(?:"[^"\n]*"[^"\n]*)?, "([a-z]+-[a-z-]+)", detail'
+    used = {
+        reason
+        for file in (ROOT / "adapters").glob("*.py")
+        for found in re.findall(pattern, file.read_text(encoding="utf-8"))
+        for reason in found
+        if reason
+    }
+    assert {"blank", "bad-date", "broken-quote", "merged-cell", "attachment-outside", "blank-cursor"} <= used
+    assert used <= documented

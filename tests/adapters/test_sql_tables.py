@@ -1,0 +1,211 @@
+"""Tables: orders with ties, NULLs, times, text that is none, and databases that are not there."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
+from adapters.sections import Section
+from adapters.source import BadRow, Opening, Page, Row, Unusable
+from adapters.sql_tables import SqlOptions
+from adapters.state import AdapterState, Rejected, Settled
+from ledger.errors import CouldNotRun, Malformed
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'source.db'}"
+    for plugin in request.config.pluginmanager.get_plugins():
+        if hasattr(plugin, "postgres_url"):
+            return str(plugin.postgres_url())
+    raise AssertionError("postgres_url lives in conftest.py")
+
+
+def execute(url: str, *statements: str, rows: list[dict[str, Any]] | None = None) -> None:
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement), rows if statement is statements[-1] else None)
+
+
+def pages(url: str, size: int = 3, marks: dict[str, str] | None = None, **extra: Any) -> list[Page]:
+    source = {"url_env": "U", "table": "t", "cursor": ["seq"], **extra}
+    if "query" in source:
+        del source["table"]
+    options = SqlOptions.parse(Section("m.toml", "source", source))
+    opening = Opening(Path(), frozenset({"id"}), key=("id",), environ={"U": url})
+    return list(options.open(opening).pages(marks or {}, size))
+
+
+def values(found: list[Page], column: str = "id") -> list[Any]:
+    return [row.values[column] for page in found for row in page.rows if isinstance(row, Row)]
+
+
+def fill(url: str, pairs: list[tuple[Any, Any]], types: str = "seq INTEGER, id TEXT") -> None:
+    rows = [{"seq": seq, "id": key} for seq, key in pairs]
+    execute(url, "DROP TABLE IF EXISTS t", f"CREATE TABLE t ({types})")
+    execute(url, "INSERT INTO t (seq, id) VALUES (:seq, :id)", rows=rows)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_rows_with_one_cursor_value_are_ordered_by_key(url, size):
+    fill(url, [(1, "b"), (1, "a"), (2, "d"), (1, "c"), (2, "a2")])
+    assert values(pages(url, size)) == ["a", "b", "c", "a2", "d"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_rows_that_share_cursor_and_key_are_never_cut_apart(url, size):
+    fill(url, [(1, "a"), (2, "b"), (2, "b"), (2, "b"), (3, "c")])
+    assert values(pages(url, size)) == ["a", "b", "b", "b", "c"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_every_mark_goes_on_where_it_was(url, size):
+    fill(url, [(n // 2, f"k{n}") for n in range(9)])
+    found = pages(url, size)
+    for number, page in enumerate(found):
+        if page.mark is not None:
+            rest = pages(url, size, {page.part: page.mark})
+            assert values(rest) == values(found[number + 1 :])
+            assert not any(page.restarted for page in rest if page.part == "t")
+
+
+def test_rows_without_a_cursor_value_are_set_aside_every_time(url):
+    fill(url, [(1, "a"), (None, "b"), (2, None), (None, None)])
+    found = pages(url)
+    assert values(found) == ["a"]
+    bad = [row for page in found for row in page.rows if isinstance(row, BadRow)]
+    assert [row.reason for row in bad] == ["blank-cursor"] * 3
+    again = pages(url, marks={"t": found[-1].mark or ""})
+    assert [row for page in again for row in page.rows if isinstance(row, BadRow)] == bad
+
+
+def test_late_rows_are_read_again(url):
+    fill(url, [(n, f"k{n}") for n in range(1, 10)])
+    mark = pages(url)[-1].mark or ""
+    execute(url, "INSERT INTO t (seq, id) VALUES (7, 'late')")
+    assert values(pages(url, marks={"t": mark})) == []
+    assert values(pages(url, marks={"t": mark}, late_rows=1)) == ["k9"]
+    assert values(pages(url, marks={"t": mark}, late_rows=3)) == ["late", "k8", "k9"]
+    assert values(pages(url, marks={"t": mark}, late_rows=100)) == [*[f"k{n}" for n in range(1, 8)], "late", "k8", "k9"]
+
+
+def test_times_with_an_offset_as_cursor(url):
+    kind = "TIMESTAMPTZ" if "postgresql" in url else "TEXT"
+    start = datetime(2024, 3, 5, 23, 0, tzinfo=UTC)
+    stamps = [start + timedelta(minutes=n) for n in range(7)]
+    fill(
+        url,
+        [(s if "postgresql" in url else s.isoformat(), f"k{n}") for n, s in enumerate(stamps)],
+        f"seq {kind}, id TEXT",
+    )
+    found = pages(url, 2)
+    assert values(found) == [f"k{n}" for n in range(7)]
+    assert values(pages(url, 2, {"t": found[2].mark or ""})) == [f"k{n}" for n in range(4, 7)]
+
+
+def test_numbers_and_days_as_cursor(url):
+    if "sqlite" in url:
+        pytest.skip("SQLite has no types for these")
+    fill(url, [(f"1.{n}", f"k{n}") for n in range(5)], "seq TEXT, id TEXT")
+    for kind, value in (
+        ("NUMERIC", "1.5"),
+        ("DATE", "'2024-03-05'"),
+        ("DOUBLE PRECISION", "0.1"),
+        ("UUID", "gen_random_uuid()"),
+    ):
+        execute(url, "DROP TABLE t", f"CREATE TABLE t (seq {kind}, id TEXT)")
+        execute(url, f"INSERT INTO t SELECT {value}, 'k' || n FROM generate_series(1, 5) n")
+        found = pages(url, 2)
+        assert len(values(found)) == 5
+        assert values(pages(url, 2, {"t": found[1].mark or ""})) == values(found[2:])
+
+
+def test_a_query_with_colons_and_percent_signs(url):
+    fill(url, [(1, "a:b"), (2, "a%b"), (3, "x")])
+    query = "SELECT seq, id, ':word' AS c, CAST(id AS TEXT) AS d FROM t WHERE id LIKE 'a%b' ;"
+    if "postgresql" in url:
+        query = query.replace("CAST(id AS TEXT)", "id::text")
+    found = pages(url, query=query)
+    assert values(found) == ["a:b", "a%b"]
+    assert values(found, "c") == [":word", ":word"]
+
+
+def test_a_new_order_in_the_mapping_starts_again(url):
+    fill(url, [(1, "a"), (2, "b")])
+    mark = pages(url)[-1].mark or ""
+    again = pages(url, marks={"t": mark}, cursor=["id"])
+    assert values(again) == ["a", "b"]
+    assert [page.restarted for page in again if page.part == "t"] == [True]
+
+
+def test_names_that_need_quotes(url):
+    execute(url, 'DROP TABLE IF EXISTS "odd ""name:x"', 'CREATE TABLE "odd ""name:x" ("Seq No" INTEGER, id TEXT)')
+    execute(url, "INSERT INTO \"odd \"\"name:x\" VALUES (1, 'a'), (2, 'b')".replace(":x", r"\:x"))
+    assert values(pages(url, 1, table='odd "name:x', cursor=["Seq No"])) == ["a", "b"]
+
+
+BAD_SETUPS = {
+    "no such table": ({"table": "nowhere"}, CouldNotRun, "failed"),
+    "no such cursor column": ({"cursor": ["sequence"]}, Malformed, 'column "sequence" stands nowhere'),
+    "a query that is none": ({"query": "SELEC"}, CouldNotRun, "failed"),
+    "a column twice": ({"query": "SELECT seq, id, id FROM t"}, Malformed, 'column "id" stands twice'),
+}
+
+
+@pytest.mark.parametrize("name", BAD_SETUPS)
+def test_bad_setups(url, name):
+    fill(url, [(1, "a")])
+    if name == "a column twice" and "sqlite" in url:
+        pytest.skip("SQLite renames the second one")
+    extra, kind, sentence = BAD_SETUPS[name]
+    with pytest.raises(kind, match=sentence):
+        pages(url, **extra)
+
+
+def test_a_database_that_is_not_there_and_its_password():
+    for url in ("postgresql+psycopg://user:hunter2@127.0.0.1:1/x", "nodriver://user:hunter2@h/x", "hunter2"):
+        with pytest.raises(CouldNotRun) as caught:
+            pages(url)
+        assert "hunter2" not in str(caught.value)
+    with pytest.raises(CouldNotRun, match="environment variable U"):
+        pages("")
+
+
+def test_text_that_is_not_utf_8_and_bytes_harm_only_their_column(tmp_path):
+    url = f"sqlite:///{tmp_path / 'source.db'}"
+    fill(url, [(1, "a"), (2, "b")], "seq INTEGER, id TEXT, note")
+    execute(url, "UPDATE t SET note = CAST(x'ff41' AS TEXT) WHERE seq = 1", "UPDATE t SET note = x'00' WHERE seq = 2")
+    notes = values(pages(url), "note")
+    assert all(isinstance(note, Unusable) for note in notes)
+    assert [note.reason for note in notes] == ["encoding", "binary"]
+
+
+def test_the_state_on_this_database(url):
+    """Cursors and quarantine behave the same on SQLite and PostgreSQL."""
+    execute(url, "DROP TABLE IF EXISTS feed_cursor", "DROP TABLE IF EXISTS feed_quarantine")
+    moments = iter(datetime(2024, 3, 5, 12, n, tzinfo=UTC) for n in range(9))
+    state = AdapterState(create_engine(url, poolclass=NullPool), lambda: next(moments))
+    bad = Rejected("f:2", "m/a", "blank", "column x is blank", '{"a": "\\u0000"}')
+    rival = Rejected("f:3", "m/b", "conflict", "key taken \0 \ud800", "{}", rival="1")
+    state.settle("d/m", "f", mark="1", version=1, rejected=[bad, rival, Rejected("f:4", None, "encoding", "no", "x")])
+    state.settle("d/m", "f", mark="2", version=2, rejected=[bad])
+    state.settle("d/other", "f", mark="9", version=1, rejected=[bad])
+    first = state.quarantine("d/m")[0]
+    assert (first.mapping_version, first.first_seen[14:16], first.last_seen[14:16]) == (2, "00", "01")
+    assert state.marks("d/m") == {"f": "2"}
+    assert state.quarantine_counts("d/m") == {"blank": 1, "conflict": 1, "encoding": 1}
+    state.settle("d/m", "f", mark=None, version=2, settled=[Settled("f:9", "m/a"), Settled("f:8", "m/b")])
+    assert state.quarantine_counts("d/m") == {"conflict": 1, "encoding": 1}
+    state.settle("d/m", "f", mark=None, version=2, settled=[Settled("f:3", "m/b"), Settled("f:4", "m/c")])
+    assert state.quarantine_counts("d/m") == {}
+    assert state.marks("d/m") == {"f": "2"}
+    assert state.quarantine_counts("d/other") == {"blank": 1}
+    state.settle("d/other", "f", mark="0", version=1, restarted=True)
+    assert state.quarantine_counts("d/other") == {}

@@ -1,0 +1,153 @@
+"""The workbook reader: cells without a value of their own, workbooks that lie, and zips that are none."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openpyxl import Workbook
+from openpyxl.worksheet.worksheet import Worksheet
+
+from adapters.sections import Section
+from adapters.source import BadRow, Limits, Opening, Row, Unusable
+from adapters.xlsx_files import XlsxOptions
+
+
+def book(fill: Callable[[Any], None]) -> bytes:
+    workbook = Workbook()
+    sheet = workbook.active
+    assert isinstance(sheet, Worksheet)
+    sheet.title = "S"
+    fill(sheet)
+    buffer = io.BytesIO()
+    workbook.save(buffer)
+    return buffer.getvalue()
+
+
+def table(*rows: list[Any]) -> Callable[[Any], None]:
+    def fill(sheet: Any) -> None:
+        for row in rows:
+            sheet.append(row)
+
+    return fill
+
+
+def read(path: Path, data: bytes, limits: Limits | None = None, **extra: Any) -> list[Row | BadRow]:
+    path.write_bytes(data)
+    parsed = XlsxOptions.parse(Section("m.toml", "source", {"path": "f.xlsx", **extra}))
+    opening = Opening(path.parent, frozenset({"a"}), override=path, limits=limits or Limits())
+    return [row for page in parsed.open(opening).pages({}, 2) for row in page.rows]
+
+
+def brief(rows: list[Row | BadRow]) -> list[Any]:
+    return [
+        f"{row.position.partition(':')[2]}:{row.reason}"
+        if isinstance(row, BadRow)
+        else [value.reason if isinstance(value, Unusable) else value for value in row.values.values()]
+        for row in rows
+    ]
+
+
+def edited(data: bytes, change: Callable[[str], str], member: str = "xl/worksheets/sheet1.xml") -> bytes:
+    """The workbook with one part rewritten."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            text = old.read(name)
+            new.writestr(name, change(text.decode()).encode() if name == member else text)
+    return buffer.getvalue()
+
+
+TWO = table(["a", "b"], [1, 2], [3, 4])
+
+
+def merged(sheet: Any) -> None:
+    TWO(sheet)
+    sheet["A4"], sheet["B4"] = "x", "y"
+    sheet.merge_cells("A4:B5")
+
+
+def test_values_keep_their_kind(tmp_path):
+    when = datetime(2024, 3, 5)  # noqa: DTZ001 - workbooks have no zones
+    rows = read(tmp_path / "f.xlsx", book(table(["a", "b", "c"], ["x", 7, when], [True, 41.5, None])))
+    assert brief(rows) == [["x", 7, when], [True, 41.5, None]]
+    assert rows[0].position == "f.xlsx:S!2"
+
+
+GOOD_AND_BAD: dict[str, tuple[bytes, list[Any]]] = {
+    "a formula": (book(table(["a", "b"], ["=1+1", 2])), [["formula", 2]]),
+    "an error": (book(table(["a", "b"], ["#N/A", 2])), [["error-cell", 2]]),
+    "a merged cell": (book(merged), [[1, 2], [3, 4], ["x", "merged-cell"]]),
+    "empty rows": (book(table(["a", "b"], [], [None, None], [1, 2], [])), [[1, 2]]),
+    "a row that is shorter": (book(table(["a", "b"], [1])), [[1, None]]),
+    "a row that is longer": (book(table(["a", "b"], [1, 2, 3], [4, 5])), ["S!2:column-count", [4, 5]]),
+    "a column without a name behind the table": (book(table(["a", "b", None], [1, 2])), [[1, 2]]),
+    "a needed column twice": (book(table(["a", "a"], [1, 2])), ["S!1:duplicate-column"]),
+    "a needed column missing": (book(table(["b"], [1])), ["S!1:missing-column"]),
+    "an empty sheet": (book(table()), ["S!1:missing-column"]),
+    "no zip": (b"a,b\n1,2\n", ["1:bad-workbook"]),
+    "an empty file": (b"", ["1:bad-workbook"]),
+    "half a zip": (book(TWO)[:2000], ["1:bad-workbook"]),
+    "a zip that is no workbook": (edited(book(TWO), lambda _: "<x/>", "xl/workbook.xml"), ["1:bad-workbook"]),
+    "a sheet that is no XML": (edited(book(TWO), lambda text: text[: len(text) // 2]), ["1:bad-workbook"]),
+    "an extent that understates the sheet": (
+        edited(book(TWO), lambda text: re.sub(r'<dimension ref="[^"]*"', '<dimension ref="A1:A2"', text)),
+        [[1, 2], [3, 4]],
+    ),
+    "rows out of order": (edited(book(TWO), lambda text: text.replace('<row r="3"', '<row r="1"')), ["1:bad-workbook"]),
+    "a row number that would make a billion empty rows": (
+        edited(book(TWO), lambda text: text.replace('<row r="3"', '<row r="999999999"')),
+        ["1:bad-workbook"],
+    ),
+    "cells out of order": (edited(book(TWO), lambda text: text.replace('r="B3"', 'r="A3"')), ["1:bad-workbook"]),
+    "a document type": (
+        edited(book(TWO), lambda text: '<!DOCTYPE x [<!ENTITY e "eeee">]>' + text.partition("?>")[2]),
+        ["1:bad-workbook"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GOOD_AND_BAD)
+def test_bad_input(tmp_path, name):
+    data, expected = GOOD_AND_BAD[name]
+    assert brief(read(tmp_path / "f.xlsx", data)) == expected
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path):
+    bomb = edited(book(TWO), lambda text: text + " " * 30_000_000)
+    assert len(bomb) < 100_000
+    (bad,) = read(tmp_path / "f.xlsx", bomb, Limits(workbook_bytes=20_000_000))
+    assert isinstance(bad, BadRow)
+    assert "unpacks to more than" in bad.detail
+    (bad,) = read(tmp_path / "f.xlsx", book(TWO), Limits(workbook_texts_bytes=100))
+    assert isinstance(bad, BadRow) and "texts" in bad.detail
+    (bad,) = read(tmp_path / "f.xlsx", book(TWO), Limits(workbook_parts=3))
+    assert isinstance(bad, BadRow) and "parts" in bad.detail
+
+
+def test_cached_formulas_are_taken_where_the_mapping_says_so(tmp_path):
+    data = edited(
+        book(table(["a", "b"], ["=1+1", 2])),
+        lambda text: text.replace("<v></v>", "<v>2</v>").replace("<v/>", "<v>2</v>").replace("<v />", "<v>2</v>"),
+    )
+    assert brief(read(tmp_path / "f.xlsx", data, formulas="cached")) == [[2, 2]]
+
+
+def test_sheets_and_header_rows(tmp_path):
+    def fill(sheet: Any) -> None:
+        sheet.append(["a title"])
+        sheet.merge_cells("A1:B1")
+        sheet.append(["a", "b"])
+        sheet.append([1, 2])
+
+    assert brief(read(tmp_path / "f.xlsx", book(fill), sheet="S", header_row=2)) == [[1, 2]]
+    (bad,) = read(tmp_path / "f.xlsx", book(fill), sheet="s")
+    assert isinstance(bad, BadRow)
+    assert bad.reason == "bad-workbook"
+    assert "no sheet" in bad.detail
