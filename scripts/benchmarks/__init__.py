@@ -1,0 +1,1 @@
+"""One module a path of the benchmark; `scripts/bench.py` runs them."""
