@@ -1,0 +1,103 @@
+"""Shared fixtures. `parts` and its kin need no chain and run on every database; `node` and its kin bring a real chain.
+
+`YUNXI_TEST_POSTGRES` is the SQLAlchemy URL of a PostgreSQL server on which databases may be created and dropped.
+Where it is set, every test that uses `parts` runs on both databases.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    # test modules import `tests.fixtures`; child processes that the tests start inherit this path
+    sys.path.insert(0, str(ROOT))
+
+from ledger.node import Node  # noqa: E402
+from tests.fixtures.nodes import Built, build, end_chain  # noqa: E402
+from tests.fixtures.nursery import Nursery  # noqa: E402
+from tests.fixtures.parts import Parts, PostgresServer, SqliteFiles, Template, make_template  # noqa: E402
+
+POSTGRES_URL = os.environ.get("YUNXI_TEST_POSTGRES", "")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _chains_end_by_themselves() -> Iterator[None]:
+    # whatever happens to the test run, the daemons it started end soon after
+    before = os.environ.get("YUNXI_CHAIN_IDLE_SECONDS")
+    os.environ["YUNXI_CHAIN_IDLE_SECONDS"] = "60"
+    yield
+    if before is None:
+        os.environ.pop("YUNXI_CHAIN_IDLE_SECONDS", None)
+    else:
+        os.environ["YUNXI_CHAIN_IDLE_SECONDS"] = before
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
+    """Keys of two departments and an empty SQLite database; copied, never used. Key stretching is paid once."""
+    return make_template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"] if POSTGRES_URL else ["sqlite"])
+def server(request: pytest.FixtureRequest, template: Template) -> Iterator[SqliteFiles | PostgresServer]:
+    """Where fresh databases come from: every test that uses it runs once for each kind."""
+    if request.param == "sqlite":
+        yield SqliteFiles(template)
+        return
+    opened = PostgresServer(POSTGRES_URL, template)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def parts(server: SqliteFiles | PostgresServer, template: Template, tmp_path: Path) -> Iterator[Parts]:
+    """A ledger without a chain, two departments `fire` and `health`, empty; on each database in turn."""
+    opened = Parts.open(tmp_path / "parts", server.new(tmp_path), template.agent)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def sqlite_parts(template: Template, tmp_path: Path) -> Iterator[Parts]:
+    """The same on SQLite only, for what is a matter of files."""
+    opened = Parts.open(tmp_path / "parts", SqliteFiles(template).new(tmp_path), template.agent)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def nursery(template: Template) -> Iterator[Nursery]:
+    """Where processes come from that submit records at the same time, or are killed."""
+    opened = Nursery(template.directory / "keys")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+    """A node with a running embedded chain, two departments and anchored records; read it, or copy it."""
+    made = build(tmp_path_factory.mktemp("built"))
+    yield made
+    end_chain(made.directory)
+
+
+@pytest.fixture
+def tampered(built: Built, tmp_path: Path) -> Path:
+    """The directory of a copy of that node, to tamper with; it shares the chain, so do not anchor."""
+    return built.copy(tmp_path / "tampered")
+
+
+@pytest.fixture
+def own_node(built: Built, tmp_path: Path) -> Iterator[Node]:
+    """A copy of that node with a chain of its own, which starts when asked for."""
+    directory = built.copy_with_chain(tmp_path / "own")
+    opened = built.open(directory)
+    yield opened
+    opened.close()
+    end_chain(directory)
