@@ -11,7 +11,16 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters.files import FileOptions, FileRefused, Line, Overlong, Tape, check_columns, line_pages
+from adapters.files import (
+    FileOptions,
+    FileRefused,
+    Line,
+    Overlong,
+    Tape,
+    check_columns,
+    is_ascii_compatible,
+    line_pages,
+)
 from adapters.sections import Section
 from adapters.source import BadRow, Limits, Opening, Page, Row, excerpt
 
@@ -33,7 +42,7 @@ class CsvOptions:
     def parse(cls, section: Section) -> CsvOptions:
         """Takes the options of this kind from a `[source]` table."""
         encoding = section.get("encoding", str, "utf-8")
-        if not _is_ascii_compatible(encoding):
+        if not is_ascii_compatible(encoding):
             section.refuse(f'"source.encoding" is "{encoding}"; it must keep ASCII as it is, e.g. utf-8 or gb18030')
         delimiter = section.get("delimiter", str, ",")
         if len(delimiter) != 1 or delimiter in '"\r\n' or not delimiter.isascii():
@@ -219,15 +228,3 @@ class _CsvReading:
 
 def _not_encoding(encoding: str, error: UnicodeDecodeError) -> str:
     return f"the line is not {encoding} at byte {error.start}"
-
-
-def _is_ascii_compatible(encoding: str) -> bool:
-    """Whether lines may be cut at byte 0x0A, and quotes counted, before decoding."""
-    ascii_text = "".join(map(chr, range(128)))
-    try:
-        if codecs.lookup(encoding).name in ("utf-7", "hz", "iso2022_jp", "iso2022_kr"):
-            return False
-        # in Shift JIS, Big5 and GBK a second byte is never a quote or a line end; UTF-16 and EBCDIC fail here
-        return ascii_text.encode(encoding) == ascii_text.encode("ascii")
-    except (LookupError, UnicodeError, ValueError):
-        return False

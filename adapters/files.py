@@ -8,6 +8,7 @@ its start.
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import hashlib
 import json
@@ -28,7 +29,8 @@ from ledger.errors import CouldNotRun
 
 _GLOB_CHARS = frozenset("*?[")
 _CHUNK = 1 << 16
-_DAMAGE = (EOFError, lzma.LZMAError, zlib.error, OSError)
+DAMAGE = (EOFError, lzma.LZMAError, zlib.error, OSError)
+"""What reading a compressed file raises where it is cut off or broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class FileOptions:
     def find(self, opening: Opening) -> list[tuple[str, Path]]:
         """The files by part name, in order of their names. Raises CouldNotRun where there is none."""
         if opening.override is not None:
-            return [(opening.override.name, _existing(opening.override))]
+            return [(opening.part or opening.override.name, _existing(opening.override))]
         if self.glob is not None:
             return _matching(opening.base, self.glob)
         path = self.path
@@ -67,7 +69,7 @@ class FileOptions:
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
-        raise CouldNotRun(f"{path} is not there; give the path of the source file, or set it in the mapping")
+        raise CouldNotRun(f"there is no file {path}; give the path of the source file, or set it in the mapping")
     return path
 
 
@@ -172,7 +174,7 @@ class Tape:
             line = self._stream.readline(limit + 1)
             if len(line) > limit and not line.endswith(b"\n"):
                 return self._skip(line)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             self.damage = f"is cut off or damaged ({error})"
             return None
         self._seen += len(line)
@@ -247,6 +249,13 @@ def _check_whole(tape: Tape, path: Path) -> None:
 
 @contextmanager
 def _open_tape(path: Path, limits: Limits) -> Iterator[tuple[Tape, Callable[[], float]]]:
+    with open_stream(path) as (stream, fraction):
+        yield Tape(stream, limits), fraction
+
+
+@contextmanager
+def open_stream(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], float]]]:
+    """A file, or what is inside a compressed one, and how much of it is read. Raises CouldNotRun where it cannot be."""
     try:
         raw = path.open("rb")
     except OSError as error:
@@ -254,7 +263,7 @@ def _open_tape(path: Path, limits: Limits) -> Iterator[tuple[Tape, Callable[[], 
     with raw:
         whole = max(os.fstat(raw.fileno()).st_size, 1)
         with decompressed(raw, path.name) as stream:
-            yield Tape(stream, limits), lambda: min(raw.tell() / whole, 1.0)
+            yield stream, lambda: min(raw.tell() / whole, 1.0)
 
 
 def decompressed(raw: IO[bytes], name: str) -> IO[bytes]:
@@ -281,3 +290,24 @@ def check_columns(columns: tuple[str, ...], needed: frozenset[str], position: st
     if twice:
         detail = f'the header names column "{twice[0]}" twice; nothing of this file was read'
         raise FileRefused(BadRow(position, raw, "duplicate-column", detail))
+
+
+def is_ascii_compatible(encoding: str) -> bool:
+    """Whether lines may be cut at byte 0x0A, and quotes counted, before decoding."""
+    ascii_text = "".join(map(chr, range(128)))
+    try:
+        if codecs.lookup(encoding).name in ("utf-7", "hz", "iso2022_jp", "iso2022_kr"):
+            return False
+        # in Shift JIS, Big5 and GBK a second byte is never a quote or a line end; UTF-16 and EBCDIC fail here
+        return ascii_text.encode(encoding) == ascii_text.encode("ascii")
+    except (LookupError, UnicodeError, ValueError):
+        return False
+
+
+def file_digest(path: Path) -> str:
+    """The file's SHA-256, hex, in constant memory. Raises OSError."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -77,31 +77,34 @@ class _JsonlReading:
                 yield BadRow(position, excerpt(line.head), "too-long", detail)
             elif line.strip():
                 body = line.removeprefix(_UTF8_BOM) if tape.number == 1 else line
-                yield _row(position, body, self._limits.columns)
+                yield json_row(position, body, self._limits.columns)
 
 
-class _Bad(ValueError):
+class BadJson(ValueError):
+    """What was read is no row. `reason` is a stable code."""
+
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
 
 
-def _row(position: str, line: bytes, max_columns: int) -> Row | BadRow:
+def json_row(position: str, line: bytes, max_columns: int) -> Row | BadRow:
+    """One JSON object as a row: see the module."""
     try:
         text = line.decode("utf-8")
         value = _DECODER.decode(text)
         if not isinstance(value, dict):
-            raise _Bad("bad-json", "the line is not a JSON object")
+            raise BadJson("bad-json", "the line is not a JSON object")
         if text.count("[") + text.count("{") > MAX_DEPTH:
-            _check_depth(value)
+            check_depth(value)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
-        return Row(position, _flatten(value, max_columns))
+        return Row(position, flatten(value, max_columns))
     except UnicodeDecodeError as error:
         return BadRow(position, excerpt(line), "encoding", f"the line is not utf-8 at byte {error.start}")
     except UnicodeEncodeError:
         return BadRow(position, excerpt(line), "encoding", "a lone surrogate is not text")
-    except _Bad as error:
+    except BadJson as error:
         return BadRow(position, excerpt(line), error.reason, str(error))
     except RecursionError:
         return BadRow(position, excerpt(line), "bad-json", f"the line is nested deeper than {MAX_DEPTH}")
@@ -109,17 +112,19 @@ def _row(position: str, line: bytes, max_columns: int) -> Row | BadRow:
         return BadRow(position, excerpt(line), "bad-json", f"the line is not JSON at column {error.colno}: {error.msg}")
 
 
-def _check_depth(value: Any) -> None:
-    level, depth = [value], 0
+def check_depth(value: Any) -> None:
+    """Raises BadJson where objects and lists are nested deeper than `MAX_DEPTH`."""
+    level, depth = [value] if isinstance(value, (dict, list)) else [], 0
     while level:
         depth += 1
         if depth > MAX_DEPTH:
-            raise _Bad("bad-json", f"the line is nested deeper than {MAX_DEPTH}")
+            raise BadJson("bad-json", f"the line is nested deeper than {MAX_DEPTH}")
         inner = [item.values() if isinstance(item, dict) else item for item in level]
         level = [item for items in inner for item in items if isinstance(item, (dict, list))]
 
 
-def _flatten(value: dict[str, Any], max_columns: int) -> dict[str, Any]:
+def flatten(value: dict[str, Any], max_columns: int) -> dict[str, Any]:
+    """Columns, with dots where objects are nested. Raises BadJson for too many, or one that two spellings name."""
     if not any(isinstance(item, dict) for item in value.values()) and len(value) <= max_columns:
         return value
     flat: dict[str, Any] = {}
@@ -130,11 +135,11 @@ def _flatten(value: dict[str, Any], max_columns: int) -> dict[str, Any]:
             if isinstance(item, dict):
                 waiting.append((f"{prefix}{name}.", item))
             elif f"{prefix}{name}" in flat:
-                raise _Bad("duplicate-column", f'column "{(prefix + name)[:64]}" stands twice')
+                raise BadJson("duplicate-column", f'column "{(prefix + name)[:64]}" stands twice')
             else:
                 flat[f"{prefix}{name}"] = item
         if len(flat) > max_columns:
-            raise _Bad("bad-json", f"the line has more than {max_columns} members")
+            raise BadJson("bad-json", f"the line has more than {max_columns} members")
     return flat
 
 
@@ -143,28 +148,32 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise _Bad("duplicate-column", f'member "{twice[:64]}" stands twice')
+        raise BadJson("duplicate-column", f'member "{twice[:64]}" stands twice')
     return value
 
 
-def _number(text: str) -> Decimal:
+def number_of(text: str, kind: type[int | float]) -> int | Decimal:
+    """A JSON number with its own digits. Raises BadJson beyond all reason: 1e999999 as digits would be a megabyte."""
     if len(text) > _MAX_DIGITS:
-        raise _Bad("bad-json", "a number has too many digits; write it as text")
+        raise BadJson("bad-json", "a number has too many digits; write it as text")
+    if kind is int:
+        return int(text)
     number = Decimal(text)
-    # 1e999999 as digits would be a megabyte
     if abs(number.adjusted()) > _MAX_DIGITS:
-        raise _Bad("bad-json", "a number has an exponent beyond reason; write it as text")
+        raise BadJson("bad-json", "a number has an exponent beyond reason; write it as text")
     return number
 
 
-def _integer(text: str) -> int:
-    if len(text) > _MAX_DIGITS:
-        raise _Bad("bad-json", "a number has too many digits; write it as text")
-    return int(text)
+def _number(text: str) -> int | Decimal:
+    return number_of(text, float)
+
+
+def _integer(text: str) -> int | Decimal:
+    return number_of(text, int)
 
 
 def _constant(name: str) -> NoReturn:
-    raise _Bad("not-a-number", f"{name} is not a JSON number")
+    raise BadJson("not-a-number", f"{name} is not a JSON number")
 
 
 _DECODER = json.JSONDecoder(

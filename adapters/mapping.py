@@ -74,13 +74,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class AttachmentRule:
-    """Where a row names its files. `base` is relative to the mapping file's directory."""
+    """Where a row names its files. `base` is relative to the mapping file's directory; None: beside the row's own file.
+
+    `sha256` is the column that holds their digests, where the source knows them.
+    """
 
     column: str
-    base: str
+    base: str | None
     split: str | None
     media_type: str | None
     omit_blank: bool
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,8 @@ class FeedMapping:
         for entry in self._entries():
             rules.extend(entry.rules.values())
         named = {column for rule in rules for column in rule.columns}
-        return frozenset(named | set(self.key) | {rule.column for rule in self.attachments})
+        files = {column for rule in self.attachments for column in (rule.column, rule.sha256) if column is not None}
+        return frozenset(named | set(self.key) | files)
 
     def _entries(self) -> Iterator[Entry]:
         yield from self.subjects
@@ -159,7 +164,7 @@ def open_source(
 
     Raises CouldNotRun where the source is not there and Malformed where its options do not fit `override`.
     """
-    opening = Opening(mapping.base, mapping.columns, mapping.key, override, dict(environ or {}))
+    opening = Opening(mapping.base, mapping.columns, mapping.key, override=override, environ=dict(environ or {}))
     return mapping.options.open(opening)
 
 
@@ -235,6 +240,10 @@ class _Reader:
     def _check_whole(self, mapping: FeedMapping) -> None:
         if not mapping.key:
             self._top.refuse('"key" must name at least one column')
+        for number, rule in enumerate(mapping.attachments, 1):
+            # only a drop folder's rows have a directory of their own
+            if rule.base is None and not getattr(mapping.options, "beside", False):
+                self._top.refuse(f'"attachments[{number}].base" is missing')
         both = sorted(mapping.columns & mapping.ignore)
         if both:
             self._top.refuse(f'column "{both[0]}" is used and also stands under "ignore"')
@@ -410,10 +419,11 @@ class _Reader:
             section = Section(self._file, f"attachments[{number}]", data)
             yield AttachmentRule(
                 column=section.require("column", str),
-                base=section.require("base", str),
+                base=section.optional("base", str),
                 split=section.optional("split", str),
                 media_type=section.optional("media_type", str),
                 omit_blank=section.choice("blank", ("refuse", "omit"), "refuse") == "omit",
+                sha256=section.optional("sha256", str),
             )
             section.done()
 

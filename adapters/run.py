@@ -20,13 +20,14 @@ from itertools import chain, islice
 from typing import Any
 
 from adapters.mapping import FeedMapping
-from adapters.source import PAGE_ROWS, BadRow, Page, Row, Source
+from adapters.source import PAGE_ROWS, Acknowledging, BadRow, Page, Row, Source
 from adapters.state import CONFLICT, AdapterState, Rejected, Settled, raw_row
 from adapters.transform import Mapped, Transform
 from ledger.errors import Conflict, CouldNotRun, RecordRefused
 from ledger.submission import Acknowledged, Outcome, Submission, Submit
 
 CHECK_ROWS = 1000
+ATTACHMENT_MISSING = "attachment-missing"
 
 Validate = Callable[[dict[str, Any]], object]
 """Raises RecordRefused where the record is not of its type."""
@@ -125,6 +126,8 @@ def run(
         with closing(source.pages(marks, size)) as pages:
             for page in pages:
                 runner.settle(page)
+                if isinstance(source, Acknowledging):
+                    source.settled()
                 if progress is not None:
                     progress(runner.progress(page))
                 if limit is not None and runner.read >= limit:
@@ -181,6 +184,7 @@ class _Run:
         self._by_reason: Counter[str] = Counter()
         self._omitted: Counter[str] = Counter()
         self._columns: set[str] = set()
+        self._waiting: set[str] = set()
         self.read = self._sealed = self._known = self._quarantined = 0
 
     def settle(self, page: Page) -> None:
@@ -189,11 +193,14 @@ class _Run:
         # crash point a
         outcomes = self._submit([item.submission for _, item in mapped]) if mapped else []
         settled = self._sort(mapped, outcomes, rejected)
+        if any(row.reason == ATTACHMENT_MISSING for row in rejected):
+            self._waiting.add(page.part)
+        waits = page.waiting_mark is not None and page.part in self._waiting
         # crash point b
         self._state.settle(
             self._mapping.feed,
             page.part,
-            mark=page.mark,
+            mark=page.waiting_mark if waits else page.mark,
             version=self._mapping.version,
             settled=settled,
             rejected=rejected,
@@ -213,7 +220,7 @@ class _Run:
             key = None
             try:
                 key = transform.key(row.values)
-                mapped.append((row, transform(key, row.values)))
+                mapped.append((row, transform(key, row.values, row.beside)))
             except RecordRefused as refusal:
                 rejected.append(_reject(row, key, refusal))
         return mapped, rejected
@@ -276,14 +283,25 @@ def _preview(transform: Transform, row: Row | BadRow, validate: Validate | None)
     if isinstance(row, BadRow):
         return Previewed(row.position, {}, None, (), (), RecordRefused(row.reason, row.detail))
     try:
-        mapped = transform(transform.key(row.values), row.values)
+        mapped = transform(transform.key(row.values), row.values, row.beside)
         submission: Submission = mapped.submission
         if validate is not None:
-            validate(submission.record)
+            validate(_as_taken_in(submission))
     except RecordRefused as refusal:
         return Previewed(row.position, row.values, None, (), (), refusal)
     names = tuple(attachment.name for attachment in submission.attachments)
     return Previewed(row.position, row.values, submission.record, names, mapped.omitted, None)
+
+
+def _as_taken_in(submission: Submission) -> dict[str, Any]:
+    """The record with its attachments described as intake will, but for their digests: a look reads no whole video."""
+    if not submission.attachments:
+        return submission.record
+    described = [
+        {"name": item.name, "media_type": item.media_type, "size": item.path.stat().st_size, "sha256": "0" * 64}
+        for item in submission.attachments
+    ]
+    return {**submission.record, "attachments": described}
 
 
 def _columns(page: Page) -> set[str]:

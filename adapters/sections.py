@@ -82,6 +82,10 @@ class Section:
             self.refuse(f'"{self.where(key)}" names something twice')
         return tuple(value)
 
+    def table(self, key: str) -> Section:
+        """The member, which must be there and be a table, to be read in its turn (and to be `done` with)."""
+        return Section(self._what, self.where(key), self.require(key, dict))
+
     def raw(self, key: str) -> Any:
         """The member as it stands, None where it is absent."""
         self._asked.add(key)

@@ -1,27 +1,37 @@
 """What every kind of source offers: rows in a stable order, page by page, each page with the mark from which to go on.
 
 A source is read forward and holds at most one page. What cannot be read as a row becomes a BadRow and the reading goes
-on behind it. The next page is asked for only after the mark of the page before it was saved durably, so a source that
-must acknowledge to its sender (a queue, a webhook) does so when it is resumed.
+on behind it. The next page is asked for only after the mark of the page before it was saved durably. A source that
+must acknowledge to its sender (a queue, an inbox) is Acknowledging: it does so when it is told, and only then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+import time
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 PAGE_ROWS = 1000
 EXCERPT_CHARS = 4096
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """Where a row's own files lie: the directory that its file came in. `is_whole`: nobody writes the file any more."""
+
+    directory: Path
+    is_whole: Callable[[Path], bool]
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
-    """One row. `position` says where a person finds it; a value is text, a number, a date, None or Unusable."""
+    """One row. `position` says where a person finds it; a value is text, a number, a date, None, Unusable or a list."""
 
     position: str
     values: Mapping[str, Any]
+    beside: Beside | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +56,10 @@ class Unusable:
 class Page:
     """Rows that follow each other in one part (a file, a table) of a source.
 
-    `mark` is where to go on once these rows are settled; None leaves the saved mark as it is. `restarted`: this is the
-    first page of a part that is read from its start. `columns` are the part's own, None where rows carry their names.
-    `fraction` of the part that is read, 0 to 1, None if unknown.
+    `mark` is where to go on once these rows are settled; None leaves the saved mark as it is. `waiting_mark` is saved
+    instead of it where a row of this part, in this run, lacks an attachment that may still come. `restarted`: this is
+    the first page of a part that is read from its start. `columns` are the part's own, None where rows carry their
+    names. `fraction` of the part that is read, 0 to 1, None if unknown.
     """
 
     part: str
@@ -57,6 +68,7 @@ class Page:
     restarted: bool = False
     columns: tuple[str, ...] | None = None
     fraction: float | None = None
+    waiting_mark: str | None = None
 
 
 class Source(Protocol):
@@ -70,6 +82,14 @@ class Source(Protocol):
         """
 
 
+@runtime_checkable
+class Acknowledging(Protocol):
+    """A source whose sender keeps rows until they are acknowledged. Whoever only looks never calls `settled`."""
+
+    def settled(self) -> None:
+        """The page handed out last is durable, mark and quarantine included. Raises CouldNotRun."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a source may make us hold or read; beyond it a row is a BadRow, a file is refused."""
@@ -79,6 +99,7 @@ class Limits:
     columns: int = 1000
     quoted_lines: int = 500
     file_bytes: int = 64 << 30
+    body_bytes: int = 32 << 20  # of one HTTP answer, unpacked
     workbook_bytes: int = 512 << 20
     workbook_texts_bytes: int = 64 << 20  # held in memory: the format points into a table of texts
     workbook_parts: int = 2000
@@ -93,8 +114,11 @@ class Opening:
     needed: frozenset[str]
     key: tuple[str, ...] = ()
     override: Path | None = None
+    part: str | None = None  # what an overriding file is called; its name if not given
     environ: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], object] = time.sleep
 
 
 class SourceOptions(Protocol):

@@ -12,8 +12,10 @@ from typing import Any
 
 from adapters import conversions
 from adapters.conversions import Convert, Invalid, to_text
+from adapters.files import file_digest
 from adapters.keys import idempotency_key, row_key
 from adapters.mapping import AttachmentRule, Entry, FeedMapping, Rule
+from adapters.source import Beside
 from ledger.errors import RecordRefused
 from ledger.formats import identifiers
 from ledger.submission import AttachmentSource, Submission
@@ -84,7 +86,7 @@ class Transform:
         """The row's idempotency key. Raises RecordRefused where the row has none."""
         return idempotency_key(self._mapping.name, row_key(self._mapping.key, values, self._mapping.blanks))
 
-    def __call__(self, key: str, values: Mapping[str, Any]) -> Mapped:
+    def __call__(self, key: str, values: Mapping[str, Any], beside: Beside | None = None) -> Mapped:
         """The record of a row whose key is known. Raises RecordRefused with a stable reason and one sentence."""
         omitted: list[str] = []
         record: dict[str, Any] = dict(self._head)
@@ -109,7 +111,7 @@ class Transform:
             if items := [item for entry in entries if (item := entry(values, omitted)) is not None]:
                 record[name] = items
         record["source"] = {**self._source, "row": key[self._prefix :]}
-        attachments = self._attachments(values) if self._mapping.attachments else ()
+        attachments = self._attachments(values, beside) if self._mapping.attachments else ()
         return Mapped(Submission(key, record, attachments), tuple(omitted))
 
     @staticmethod
@@ -120,10 +122,10 @@ class Transform:
             found.pop(target, None)
             record.pop(target, None)
 
-    def _attachments(self, values: Mapping[str, Any]) -> tuple[AttachmentSource, ...]:
+    def _attachments(self, values: Mapping[str, Any], beside: Beside | None) -> tuple[AttachmentSource, ...]:
         found: list[AttachmentSource] = []
         for rule in self._mapping.attachments:
-            found.extend(_find_attachments(rule, values, self._mapping))
+            found.extend(_find_attachments(rule, values, self._mapping, beside))
         if len(found) > MAX_ATTACHMENTS:
             detail = f"the row names {len(found)} attachments, a record holds at most {MAX_ATTACHMENTS}"
             raise RecordRefused("too-many-attachments", detail)
@@ -263,22 +265,52 @@ def _compile_entry(where: str, entry: Entry, blanks: frozenset[str]) -> Callable
     return build
 
 
-def _find_attachments(rule: AttachmentRule, values: Mapping[str, Any], mapping: FeedMapping) -> list[AttachmentSource]:
-    value = values.get(rule.column)
-    try:
-        text = "" if value is None else to_text(value).strip()
-    except Invalid as error:
-        raise RecordRefused(error.reason, f'column "{rule.column}" {error}') from None
-    if text in mapping.blanks:
+def _find_attachments(
+    rule: AttachmentRule, values: Mapping[str, Any], mapping: FeedMapping, beside: Beside | None
+) -> list[AttachmentSource]:
+    names = _names(rule, rule.column, values, mapping.blanks)
+    if not names:
         if rule.omit_blank:
             return []
         raise RecordRefused("blank", f'column "{rule.column}" is blank, and the mapping asks for a file')
-    names = [text] if rule.split is None else [part.strip() for part in text.split(rule.split) if part.strip()]
-    base = (mapping.base / rule.base).resolve()
-    return [_attachment(base, name, rule.media_type) for name in names]
+    if rule.base is None:
+        assert beside is not None, "a mapping without a base is refused for other kinds of source"
+        base = beside.directory.resolve()
+    else:
+        base = (mapping.base / rule.base).resolve()
+    found = [_attachment(base, name, rule.media_type, beside) for name in names]
+    if rule.sha256 is not None:
+        _check_digests(found, _names(rule, rule.sha256, values, mapping.blanks))
+    return found
 
 
-def _attachment(base: Path, name: str, media_type: str | None) -> AttachmentSource:
+def _names(rule: AttachmentRule, column: str, values: Mapping[str, Any], blanks: frozenset[str]) -> list[str]:
+    """The texts of a column: one, several with `split`, or a list that the source gave."""
+    value = values.get(column)
+    try:
+        texts = [to_text(item) for item in (value if isinstance(value, list) else [value]) if item is not None]
+    except Invalid as error:
+        raise RecordRefused(error.reason, f'column "{column}" {error}') from None
+    if rule.split is not None:
+        texts = [part for text in texts for part in text.split(rule.split)]
+    return [text.strip() for text in texts if text.strip() and text.strip() not in blanks]
+
+
+def _check_digests(found: list[AttachmentSource], digests: list[str]) -> None:
+    if len(found) != len(digests):
+        detail = f"the row names {len(found)} attachments and {len(digests)} digests"
+        raise RecordRefused("attachment-digest", detail)
+    for source, digest in zip(found, digests, strict=True):
+        try:
+            actual = file_digest(source.path)
+        except OSError:
+            actual = ""
+        if actual != digest.lower():
+            detail = f'attachment "{source.name[:80]}" is not the file whose digest the row gives'
+            raise RecordRefused("attachment-digest", detail)
+
+
+def _attachment(base: Path, name: str, media_type: str | None, beside: Beside | None) -> AttachmentSource:
     """The file `name` below `base`. What leads out of `base` is refused before it is opened."""
     relative = name.replace("\\", "/")
     shown = name[:80]
@@ -290,8 +322,11 @@ def _attachment(base: Path, name: str, media_type: str | None) -> AttachmentSour
             detail = f'attachment "{shown}" leads outside its directory'
             raise RecordRefused("attachment-outside", detail)
         present = path.is_file()
+        growing = present and beside is not None and not beside.is_whole(path)
     except (OSError, ValueError, RuntimeError):
-        present = False
+        present = growing = False
+    if growing:
+        raise RecordRefused("attachment-missing", f'attachment "{shown}" is still being written')
     if not present:
         raise RecordRefused("attachment-missing", f'attachment "{shown}" is not there, or is no file')
     kind = media_type or MEDIA_TYPES.get(path.suffix.lower(), "application/octet-stream")

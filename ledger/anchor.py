@@ -14,12 +14,15 @@ from sqlalchemy import insert, select, update
 
 from ledger.chain.anchoring import FINAL, Anchored, anchor_once, check_against
 from ledger.chain.contracts import department_bytes
-from ledger.checkpoints import sign_at
+from ledger.checkpoints import lock_log, sign_at
 from ledger.errors import ChainUnreachable, HistoryRefused, YunxiError
 from ledger.formats.tiles import consistency_path, tree_root
 from ledger.node import ChainLink, Node
+from ledger.rotation import settle_all
 from ledger.store.models import anchors, logs
 from ledger.store.reading import LogRow, StoredTiles, anchored_size, read_logs
+from ledger.witness.departments import cosign_here
+from ledger.witness.rounds import Witnessing
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,33 +36,45 @@ class Outcome:
 
 
 class Anchorer:
-    """Anchors every log of a node."""
+    """Anchors every log of a node, and has what is anchored cosigned."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._link: ChainLink | None = None
+        self._witnessing = Witnessing(node)
 
     def round(self) -> list[Outcome]:
-        """One round over all logs that have something new; trouble with the chain is in the outcomes, never raised."""
+        """One round over all logs that have something new; trouble with the chain is in the outcomes, never raised.
+        Then the witnesses are asked; how that went, `yunxi status` tells."""
+        outcomes = self._anchor_all()
+        self._witnessing.round()
+        return outcomes
+
+    def _anchor_all(self) -> list[Outcome]:
         with self._node.database.reading() as connection:
             behind = [log for log in read_logs(connection) if log.size > anchored_size(connection, log.number)]
         return [self._anchor(log) for log in behind]
 
     def run(self, stop: threading.Event, interval: float, report: Callable[[Outcome], None]) -> None:
-        """Rounds every `interval` seconds until `stop` is set, and a last one then."""
+        """Rounds every `interval` seconds until `stop` is set, and a last one then; no anchor waits for a witness."""
+        witnessing = threading.Thread(target=self._witnessing.run, args=(stop, interval), daemon=True)
+        witnessing.start()
         while not stop.wait(interval):
-            for outcome in self.round():
+            for outcome in self._anchor_all():
                 report(outcome)
-        for outcome in self.round():
+        for outcome in self._anchor_all():
             report(outcome)
+        witnessing.join()
+        self._witnessing.round()
 
     def _anchor(self, log: LogRow) -> Outcome:
         node = self._node
         try:
+            settle_all(node, log.department)
             # 1. Die here: nothing happened.
             with node.database.writing() as connection:
-                signer = node.agent.log_signer(log.department)
-                sign_at(connection, log, log.size, signer, int(node.clock()))
+                now = node.clock()
+                sign_at(connection, log, log.size, node.agent.log_signer(log.department, now), int(now))
             # 2. Die here: a signed checkpoint that nobody has seen; the next round takes it, or a newer one.
             anchored = self._bring_to_chain(log)
             # 3. Die here: the chain holds the anchor and the node does not know; the next round asks and finds it.
@@ -83,7 +98,7 @@ class Anchorer:
         except HistoryRefused as error:
             self._halt(log, str(error))
             raise
-        account = self._node.agent.anchor_key(log.department)
+        account = self._node.agent.anchor_key(log.department, self._node.clock())
         anchored = anchor_once(view, contract, account, confirmations=self._node.settings.chain.confirmations)
         assert anchored is not None  # only logs with entries come here
         return anchored
@@ -96,11 +111,14 @@ class Anchorer:
     def _remember(self, log: LogRow, anchored: Anchored) -> None:
         now = self._node.clock()
         with self._node.database.writing() as connection:
+            lock_log(connection, log.number)
             fresh = read_logs(connection, log.department)[0]
-            sign_at(connection, fresh, anchored.size, self._node.agent.log_signer(log.department), int(now))
+            signer = self._node.agent.log_signer(log.department, now)
+            signed = sign_at(connection, fresh, anchored.size, signer, int(now))
             here = (anchors.c.log == log.number) & (anchors.c.size == anchored.size)
             if connection.scalar(select(anchors.c.size).where(here)) is None:
                 connection.execute(insert(anchors).values(_row(log, anchored, int(now * 1000))))
+                cosign_here(connection, self._node, fresh, signed)
 
 
 @dataclass(frozen=True, slots=True)

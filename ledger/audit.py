@@ -5,10 +5,13 @@ For each log, entry by entry, in constant memory:
 1. Every index from 0 to the head's size - 1 has an entry, and none lies beyond.
 2. The entry's statement hashes to its leaf in the level-0 tile. Where it does not, the statement's own signature tells
    which of the two was changed.
-3. The statement is signed by the department's statement key, and its record id is the row's.
+3. The statement is signed by a statement key of the department, at a time within that key's interval in the chain's
+   registry, and its record id is the row's. A statement by an ended key does not stand behind later ones: nobody dates
+   back with an old key.
 4. Every tile, recomputed from the statements, is the stored one, byte for byte.
 5. At every size that a checkpoint was signed for or an anchor taken at: the recomputed root is the checkpoint's, the
-   stored anchor's and the chain's own, and at the end the head's. The chain is asked, not the anchors table.
+   stored anchor's and the chain's own, and at the end the head's. The chain is asked, not the anchors table. Every
+   stored cosignature of the checkpoint is good.
 6. The payload opens under its data key with the statement's hash, and its disclosures are the statement's, all of them.
 7. Every attachment opens and has the size and SHA-256 that its disclosure names.
 
@@ -20,36 +23,69 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection, func, select
 
-from ledger.chain.contracts import EvidenceLogContract, department_bytes
-from ledger.checkpoints import vkey_of
+from ledger.chain.contracts import ConsortiumContract, EvidenceLogContract, department_bytes
+from ledger.checkpoints import vkeys_of
 from ledger.crypto.envelope import open_payload, unwrap_data_key
 from ledger.crypto.stream import open_stream
 from ledger.errors import Malformed, NotProven, Refusal, YunxiError
-from ledger.formats.checkpoint import Checkpoint, open_checkpoint
-from ledger.formats.encoding import b64url_decode, b64url_encode
+from ledger.formats.checkpoint import Checkpoint, open_checkpoint_by
+from ledger.formats.jwk import from_public_key, kid_of
 from ledger.formats.merkle import leaf_hash
+from ledger.formats.note import ED25519, VerifierKey
 from ledger.formats.sdjwt import parse_statement
 from ledger.formats.tiles import Edge, TileWrite, tile_path
+from ledger.formats.trust import Key
 from ledger.intake import attachment_context
 from ledger.keks import KekRing
 from ledger.keys import KeyAgent
-from ledger.node import Node
+from ledger.node import ChainLink, Node
+from ledger.records import split_disclosures
 from ledger.store.blobs import BlobStore
-from ledger.store.models import INDEX_BITS, anchors, attachments, checkpoints, entries, position_of, tiles
+from ledger.store.models import INDEX_BITS, anchors, attachments, checkpoints, cosignatures, entries, position_of, tiles
 from ledger.store.reading import EntryRow, LogRow, StoredTiles, read_entries, read_logs
+from ledger.trust import key_of
+from ledger.witness.client import accept
 
 STRIDE = 2_048
 """Entries held in memory at a time: eight tiles."""
 
 MAX_FINDINGS_KEPT = 100
+
+
+LATE_S = 3_600
+"""How long a batch may have been on its way into the log when its key ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogKeys:
+    """Every key that a department ever had for its log: statement keys by kid, and the keys of its checkpoints."""
+
+    statement: Mapping[str, Key]
+    log: tuple[VerifierKey, ...]
+
+    @classmethod
+    def registered(cls, consortium: ConsortiumContract, log: LogRow) -> LogKeys:
+        """As the chain's registry has them, with their intervals. Raises TrustRefused, ChainUnreachable."""
+        keys = consortium.keys(log.department)
+        statement = {found.kid: found for found in (key_of(key) for key in keys if key.use == "statement")}
+        vkeys = [VerifierKey.of(log.origin, ED25519, key.public_key) for key in keys if key.use == "log"]
+        return cls(statement, tuple(reversed(vkeys)))
+
+    @classmethod
+    def held(cls, agent: KeyAgent, log: LogRow) -> LogKeys:
+        """As the key agent holds them: without intervals, for when the chain cannot be asked."""
+        signer = agent.statement_signer(log.department)
+        publics = [Ed25519PublicKey.from_public_bytes(raw) for raw in (signer.public, *signer.others)]
+        keys = [Key(kid_of(public), "statement", dict(from_public_key(public)), 0) for public in publics]
+        return cls({key.kid: key for key in keys}, vkeys_of(log.origin, agent.log_signer(log.department)))
 
 
 class AnchoredRoots(Protocol):
@@ -118,7 +154,9 @@ class LogAudit:
         *,
         check_signatures: bool = True,
         progress: Callable[[int], None] = lambda _: None,
+        keys: LogKeys | None = None,
     ) -> None:
+        """`keys` None: as the key agent holds them, which knows of no intervals."""
         self._connection = connection
         self._log = log
         self._agent = agent
@@ -127,10 +165,8 @@ class LogAudit:
         self._chain = chain
         self._check_signatures = check_signatures
         self._progress = progress
-        signer = agent.statement_signer(log.department)
-        self._statement_key = Ed25519PublicKey.from_public_bytes(signer.public)
-        self._kid = signer.kid
-        self._log_key = vkey_of(log.origin, agent.log_signer(log.department))
+        self._log_keys = keys or LogKeys.held(agent, log)
+        self._newest_time = 0
         self._edge = Edge()
         self._keks_open: dict[int, bytes] = {}
         self._report = LogReport(log.department, log.origin, log.size, chain_asked=chain is not None)
@@ -187,15 +223,26 @@ class LogAudit:
         self._report.signatures += 1
         try:
             statement = parse_statement(row.statement)
-            if statement.kid != self._kid:
+            key = self._log_keys.statement.get(statement.kid)
+            if key is None:
                 raise Malformed("statement", f"names key {statement.kid[:64]}, which is not the department's")
-            statement.verify_signature(self._statement_key)
+            statement.verify_signature(cast(Ed25519PublicKey, key.public))
             if statement.record_id != row.record_id or statement.issuer != self._log.department:
                 raise Malformed("statement", "is another record's")
         except YunxiError as error:
             self._found(row, "statement-changed", f"the statement of record {row.record_id} was changed: {error}")
             return False
+        self._check_time(row, key, statement.issued_at)
         return True
+
+    def _check_time(self, row: EntryRow, key: Key, issued_at: int) -> None:
+        self._newest_time = max(self._newest_time, issued_at)
+        if not key.valid_at(issued_at):
+            sentence = f"record {row.record_id} is dated outside the interval in which its key was registered"
+            self._found(row, "key-not-valid", sentence)
+        elif key.valid_to is not None and self._newest_time >= key.valid_to + LATE_S:
+            sentence = f"record {row.record_id} is dated before its key ended, but stands behind records from later"
+            self._found(row, "dated-back", sentence)
 
     def _check_tile(self, write: TileWrite) -> None:
         # a tile that grows over several spans is checked at every width it passes through, from its start
@@ -248,7 +295,7 @@ class LogAudit:
 
     def _check_note(self, size: int, root: bytes, note: bytes) -> None:
         try:
-            checkpoint = open_checkpoint(note, self._log_key)
+            checkpoint, _ = open_checkpoint_by(note, self._log_keys.log)
         except YunxiError as error:
             self._report.add(
                 "checkpoint-changed", f"checkpoint {size}", f"the checkpoint of size {size:,}: {error}", size
@@ -257,6 +304,13 @@ class LogAudit:
         if checkpoint != Checkpoint(self._log.origin, size, root):
             sentence = f"the checkpoint of size {size:,} does not have the root that the stored statements give"
             self._report.add("checkpoint-differs", f"checkpoint {size}", sentence, size)
+        here = (cosignatures.c.log == self._log.number) & (cosignatures.c.size == size)
+        for row in self._connection.execute(select(cosignatures.c.witness, cosignatures.c.line).where(here)):
+            try:
+                accept(row.line, VerifierKey.parse(row.witness), note)
+            except YunxiError as error:
+                sentence = f"the cosignature of {row.witness[:100]} at size {size:,}: {error}"
+                self._report.add("cosignature-changed", f"checkpoint {size}", sentence, size)
 
     def _has_anchor_row(self, size: int) -> bool:
         here = (anchors.c.log == self._log.number) & (anchors.c.size == size)
@@ -266,6 +320,7 @@ class LogAudit:
         if self._edge.root() != self._log.root:
             sentence = "the head's root is not the one that the stored statements give"
             self._report.add("head-differs", f"size {self._log.size}", sentence, self._log.size)
+        self._check_overhang()
         beyond = entries.c.position.between(
             position_of(self._log.number, self._log.size), position_of(self._log.number, (1 << INDEX_BITS) - 1)
         )
@@ -273,6 +328,17 @@ class LogAudit:
         if extra:
             sentence = f"{extra:,} entries lie beyond the head's size"
             self._report.add("entry-beyond-head", f"entry {self._log.size}", sentence, self._log.size)
+
+    def _check_overhang(self) -> None:
+        # 4 compared what the tree has; here, that its tiles hold nothing more
+        rows = select(tiles.c.level, tiles.c.tile, func.length(tiles.c.hashes)).where(tiles.c.log == self._log.number)
+        for level, tile, length in self._connection.execute(rows.order_by(tiles.c.level, tiles.c.tile)):
+            width = min(256, max(0, (self._log.size >> 8 * level) - 256 * tile))
+            if length > 32 * width:
+                path = tile_path(level, tile, 256)
+                sentence = f"{path} holds {length:,} bytes, the tree has {32 * width:,} there"
+                index = (tile * 256 + width) * 256**level
+                self._report.add("tile-changed", f"{path} byte {32 * width}", sentence, index)
 
     # -- 6 and 7: what lies in the vault --
 
@@ -326,15 +392,8 @@ class LogAudit:
 
 
 def _check_disclosures(statement: bytes, joined: bytes) -> list[dict[str, Any]]:
-    """The attachments' descriptions, after every disclosure was found in the statement and none is missing.
-
-    The statement is in the log and the payload is authentic, so the quick parser will do here.
-    """
-    payload = orjson.loads(b64url_decode(statement.split(b".")[1].decode("ascii"), "statement"))
-    texts = joined.split(b"~")[:-1]
-    digests = sorted(b64url_encode(hashlib.sha256(text).digest()) for text in texts)
-    if digests != payload["_sd"]:
-        raise Malformed("payload", "its disclosures are not those of the statement")
+    """The attachments' descriptions, after every disclosure was found in the statement and none is missing."""
+    texts = split_disclosures(statement, joined)
     decoded = (base64.urlsafe_b64decode(text + b"==") for text in texts)
     opened = [orjson.loads(disclosure) for disclosure in decoded if b'"attachment-' in disclosure]
     return [members for _, unit, members in opened if unit.startswith("attachment-")]
@@ -356,10 +415,16 @@ class ChainRoots:
 
     contract: EvidenceLogContract
     department: str
+    newest: int
+
+    @classmethod
+    def ask(cls, contract: EvidenceLogContract, department: str) -> ChainRoots:
+        """As of now. Ask before the log is read: what is anchored later may be more than the reader sees."""
+        return cls(contract, department, contract.head(department_bytes(department)).size)
 
     def size(self) -> int:
-        """The newest anchored size, 0 for none."""
-        return self.contract.head(department_bytes(self.department)).size
+        """The newest size that was anchored when the chain was asked, 0 for none."""
+        return self.newest
 
     def root_at(self, size: int) -> bytes | None:
         """The root anchored at `size`, or None."""
@@ -393,7 +458,12 @@ def audit_node(
 ) -> NodeAudit:
     """Audits every log of the node, or one department's. `begin` is told each log and returns its progress callback,
     told how many entries were done. Raises Refusal for an unknown department, CouldNotRun as `LogAudit.run`."""
-    contract, problem = _connect(node)
+    link, problem = _connect(node)
+    with node.database.reading() as connection:
+        asked = read_logs(connection, department) if link is not None else []
+    chains = {log.department: ChainRoots.ask(link.evidence_log, log.department) for log in asked if link is not None}
+    keys = {log.department: LogKeys.registered(link.consortium, log) for log in asked if link is not None}
+    ring = KekRing(node.agent)  # opened anew: the node's own may have been opened before a tampering
     with node.database.reading() as connection:
         found = read_logs(connection, department)
         if not found:
@@ -402,25 +472,25 @@ def audit_node(
             )
         reports = []
         for log in found:
-            chain = ChainRoots(contract, log.department) if contract is not None else None
             audit = LogAudit(
                 connection,
                 log,
                 node.agent,
-                node.keks,
+                ring,
                 node.blobs,
-                chain,
+                chains.get(log.department),
                 check_signatures=check_signatures,
                 progress=begin(log),
+                keys=keys.get(log.department),
             )
             reports.append(audit.run())
     return NodeAudit(tuple(reports), problem)
 
 
-def _connect(node: Node) -> tuple[EvidenceLogContract | None, str | None]:
+def _connect(node: Node) -> tuple[ChainLink | None, str | None]:
     try:
-        contract = node.connect().evidence_log
-        contract.client.check_identity()
+        link = node.connect()
+        link.evidence_log.client.check_identity()
     except YunxiError as error:
         return None, str(error)
-    return contract, None
+    return link, None

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, insert, select
 
 from ledger.errors import HistoryRefused
-from ledger.formats.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from ledger.formats.checkpoint import Checkpoint, add_signatures, open_checkpoint_by, sign_checkpoint
 from ledger.formats.note import ED25519, VerifierKey
 from ledger.formats.tiles import tree_root
 from ledger.keys import Signer
-from ledger.store.models import checkpoints
+from ledger.store.models import checkpoints, cosignatures, logs
 from ledger.store.reading import LogRow, StoredTiles
 
 
@@ -28,19 +28,39 @@ def vkey_of(origin: str, signer: Signer) -> VerifierKey:
     return VerifierKey.of(origin, ED25519, signer.public)
 
 
+def vkeys_of(origin: str, signer: Signer) -> tuple[VerifierKey, ...]:
+    """The same, and after it those of the log's other keys: what was signed before a rotation stays."""
+    return tuple(VerifierKey.of(origin, ED25519, public) for public in (signer.public, *signer.others))
+
+
 def sign_at(connection: Connection, log: LogRow, size: int, signer: Signer, now: int) -> SignedCheckpoint:
     """The checkpoint of the log's first `size` entries (1 to the head's size), signed and stored unless it was before.
 
     The root is recomputed from the tiles; at the head's size it must be the head's, so that no damaged tree is ever
     signed: raises HistoryRefused then. The caller commits; `now` in seconds since 1970.
     """
-    here = (checkpoints.c.log == log.number) & (checkpoints.c.size == size)
-    note = connection.scalar(select(checkpoints.c.note).where(here))
+    query = select(checkpoints.c.note).where(checkpoints.c.log == log.number, checkpoints.c.size == size)
+    note = connection.scalar(query)
+    if note is None:
+        lock_log(connection, log.number)
+        note = connection.scalar(query)
     if note is not None:
-        return SignedCheckpoint(open_checkpoint(note, vkey_of(log.origin, signer)), note)
+        return SignedCheckpoint(open_checkpoint_by(note, vkeys_of(log.origin, signer))[0], note)
     root = tree_root(size, StoredTiles(connection, log.number))
     if size == log.size and root != log.root:
         raise HistoryRefused(f"log {log.origin} is damaged at size {size:,}: run `yunxi audit`; nothing was signed")
     note = sign_checkpoint(log.origin, size, root, signer.public, signer.sign)
     connection.execute(insert(checkpoints).values(log=log.number, size=size, note=note, signed_at=now))
     return SignedCheckpoint(Checkpoint(log.origin, size, root), note)
+
+
+def cosigned_note(connection: Connection, log: int, signed: SignedCheckpoint) -> bytes:
+    """The checkpoint's note with every cosignature that witnesses gave to it so far."""
+    here = (cosignatures.c.log == log) & (cosignatures.c.size == signed.checkpoint.size)
+    lines = connection.scalars(select(cosignatures.c.line).where(here).order_by(cosignatures.c.witness)).all()
+    return add_signatures(signed.note, lines)
+
+
+def lock_log(connection: Connection, number: int) -> None:
+    """Waits until nobody else appends to a log, signs or anchors it, and keeps it so until the transaction ends."""
+    connection.execute(select(logs.c.log).where(logs.c.log == number).with_for_update())

@@ -6,9 +6,8 @@ Every step first looks whether it is done, so a call that was cut off is simply 
 from __future__ import annotations
 
 import re
-from typing import Any
+import shlex
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from sqlalchemy import func, insert, select
 
 from ledger.chain.client import local_account
@@ -17,7 +16,7 @@ from ledger.errors import Refusal
 from ledger.formats.encoding import b64url_decode
 from ledger.formats.jwk import PublicKey, kid_of
 from ledger.formats.merkle import EMPTY_ROOT
-from ledger.keys import PublicKeys
+from ledger.keys import PublicKeys, raw_public_key
 from ledger.node import Node
 from ledger.store.models import keks, logs
 from ledger.store.reading import read_logs
@@ -41,23 +40,32 @@ def add_department(node: Node, department: str, name: str) -> str:
     origin = f"{node.settings.consortium}/{department}"
     public = node.agent.create_department(department)
     link, now = node.connect(), int(node.clock())
+    setup_open, governor = link.consortium.setup_open(), node.agent.governor_key(department)
     if department not in {found.id for found in link.consortium.departments()}:
-        governor = local_account(node.agent.governor_key(department)).address
-        link.consortium.admit(node.agent.operator_key(), department, name.strip(), origin, "", governor)
-    _register_keys(link.consortium, node.agent.operator_key(), department, public, now)
+        address = local_account(governor).address
+        if not setup_open:
+            raise Refusal(
+                f"the consortium's set-up is closed: department {department} is admitted by a vote of its members. "
+                f"Let one of them run: yunxi consortium propose admit {department} --name {shlex.quote(name.strip())} "
+                f"--governor {address} --as DEPARTMENT; once it is carried out, run this command again"
+            )
+        link.consortium.admit(node.agent.operator_key(), department, name.strip(), origin, "", address)
+    # during set-up only the deployer registers keys, afterwards only the department itself
+    account = node.agent.operator_key() if setup_open else governor
+    _register_keys(link.consortium, account, department, public, now)
     _open_log(node, department, origin, now)
     return origin
 
 
 def _register_keys(
-    consortium: ConsortiumContract, operator: bytes, department: str, public: PublicKeys, now: int
+    consortium: ConsortiumContract, account: bytes, department: str, public: PublicKeys, now: int
 ) -> None:
     registered = {key.kid for key in consortium.keys(department)}
-    for use in ("statement", "log", "encryption", "anchor"):
+    for use in ("statement", "log", "encryption", "anchor", "witness"):
         key: PublicKey = getattr(public, use)
         kid = b64url_decode(kid_of(key), "kid")
         if kid not in registered:
-            consortium.register_key(operator, department, kid, use, raw_public_key(key), now - BACKDATE_S)
+            consortium.register_key(account, department, kid, use, raw_public_key(key), now - BACKDATE_S)
 
 
 def _open_log(node: Node, department: str, origin: str, now: int) -> None:
@@ -71,12 +79,3 @@ def _open_log(node: Node, department: str, origin: str, now: int) -> None:
             connection.execute(insert(logs).values(row))
         if connection.scalar(select(func.max(keks.c.epoch)).where(keks.c.log == number)) is None:
             node.keks.begin_epoch(connection, number, department, now)
-
-
-def raw_public_key(key: Any) -> bytes:
-    """The registry's form of a key: Ed25519 and X25519 32 bytes, secp256k1 64 bytes x ‖ y."""
-    if isinstance(key, EllipticCurvePublicKey):
-        numbers = key.public_numbers()
-        return numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
-    raw: bytes = key.public_bytes_raw()
-    return raw

@@ -97,15 +97,15 @@ class Intake:
             outcomes = self._attempt(department, batch)
             if outcomes is not None:
                 return outcomes
-        raise StorageFailed("other processes keep taking the same keys; submit the batch again when they are done")
+        raise StorageFailed("other processes keep taking the same ids; submit the batch again when they are done")
 
     def _attempt(self, department: str, batch: Sequence[Submission]) -> list[Outcome] | None:
-        """One try; None when another process took one of the same keys or ids since they were looked up."""
+        """One try; None when another process took one of the same ids since they were looked up."""
         now = self._clock()
         with self._database.reading() as connection:
-            seen, sealer = self._open_log(connection, department)
-            known = _find_known(connection, seen.number, [s.key for s in batch])
-            taken = _find_taken(connection, [str(s.record["id"]) for s in batch if "id" in s.record])
+            seen, sealer = self._open_log(connection, department, now)
+            known = _find_known(connection, seen.number, [s.key for s in batch if _is_key(s.key)])
+            taken = _find_taken(connection, [s.record.get("id") for s in batch if isinstance(s.record, dict)])
         outcomes: dict[int, Outcome] = {}
         candidates = self._candidates(department, batch, known, taken, outcomes, now)
         arrivals = self._seal(sealer, candidates, outcomes, now)
@@ -113,8 +113,8 @@ class Intake:
             try:
                 with self._database.writing() as connection:
                     head = lock_head(connection, department)
-                    if head.size != seen.size and _find_known(connection, head.number, [a.key for _, a in arrivals]):
-                        return None
+                    if head.size != seen.size:
+                        arrivals = _without_overtaken(connection, head, arrivals, outcomes)
                     self._sequencer.append(connection, head, [arrival for _, arrival in arrivals], int(now * 1000))
             except IntegrityError:
                 return None
@@ -146,6 +146,7 @@ class Intake:
                 else:
                     _take_id(record, taken, now)
                     kind = self._types.validate(record, now)
+                    taken.add(record["id"])
                     candidates[submission.key] = _Candidate(
                         [slot], submission.key, mark, record, kind, submission.attachments
                     )
@@ -155,11 +156,12 @@ class Intake:
 
     def _content(self, department: str, submission: Submission) -> tuple[dict[str, Any], bytes]:
         """The record with its attachments described, and the mark of its content."""
+        if not isinstance(submission.record, dict):
+            raise RecordRefused("not-json", "a record is a JSON object")
         record = dict(submission.record)
         if record.setdefault("department", department) != department:
-            raise RecordRefused(
-                "department", f"the record names department {record['department']!r}, not {department!r}"
-            )
+            named = str(record["department"])[:64]
+            raise RecordRefused("department", f"the record names department {named!r}, not {department!r}")
         if submission.attachments:
             record["attachments"] = [_describe(source) for source in submission.attachments]
         elif "attachments" in record:
@@ -200,16 +202,17 @@ class Intake:
             )
         )
 
-    def _open_log(self, connection: Connection, department: str) -> tuple[Head, Sealer]:
+    def _open_log(self, connection: Connection, department: str, now: float) -> tuple[Head, Sealer]:
         row = connection.execute(select(logs).where(logs.c.department == department)).one_or_none()
         if row is None:
             raise HistoryRefused(
                 f"there is no log of department {department!r}: run `yunxi department add {department}`"
             )
         kek = self._keks.current(connection, row.log, department)
+        # the key in force at the very second that the statements will carry: no key ever signs outside its interval
+        signer = self._agent.statement_signer(department, int(now))
         sealer = self._sealers.get(department)
-        if sealer is None or sealer.kek.epoch != kek.epoch:
-            signer = self._agent.statement_signer(department)
+        if sealer is None or sealer.kek.epoch != kek.epoch or sealer.kid != signer.kid:
             sealer = self._sealers[department] = Sealer(department, signer, kek, self._agent.index_key())
         return Head(row.log, row.department, row.origin, row.size, row.root), sealer
 
@@ -236,27 +239,52 @@ def _find_known(connection: Connection, log: int, keys: Sequence[str]) -> dict[s
     return found
 
 
-def _find_taken(connection: Connection, record_ids: list[str]) -> set[str]:
+def _without_overtaken(
+    connection: Connection, head: Head, arrivals: list[tuple[_Candidate, Arrival]], outcomes: dict[int, Outcome]
+) -> list[tuple[_Candidate, Arrival]]:
+    """The arrivals that are still new; for those whose keys another process took meanwhile, its records count.
+
+    Beginning anew instead could go on for ever: whoever takes the same keys in smaller batches is always faster.
+    """
+    known = _find_known(connection, head.number, [arrival.key for _, arrival in arrivals])
+    for candidate, _ in arrivals:
+        if (earlier := known.get(candidate.key)) is not None:
+            outcomes |= dict.fromkeys(candidate.slots, _answer(candidate.key, candidate.mark, earlier))
+    return [(candidate, arrival) for candidate, arrival in arrivals if candidate.key not in known]
+
+
+def _answer(key: str, mark: bytes, earlier: _Known) -> Outcome:
+    try:
+        _check_same(key, mark, earlier.mark, earlier.record_id)
+    except Conflict as error:
+        return Refused(key, error)
+    return Acknowledged(key, earlier.record_id, earlier.index, new=False)
+
+
+def _find_taken(connection: Connection, record_ids: list[Any]) -> set[str]:
     query = select(entries.c.record_id)
+    wanted = [UUID(i).bytes for i in record_ids if isinstance(i, str) and _UUID.fullmatch(i)]
     taken: set[str] = set()
-    for start in range(0, len(record_ids), 500):
-        wanted = [UUID(i).bytes for i in record_ids[start : start + 500] if _UUID.fullmatch(i)]
-        taken |= {str(UUID(bytes=found)) for found in connection.scalars(query.where(entries.c.record_id.in_(wanted)))}
+    for start in range(0, len(wanted), 500):
+        here = entries.c.record_id.in_(wanted[start : start + 500])
+        taken |= {str(UUID(bytes=found)) for found in connection.scalars(query.where(here))}
     return taken
 
 
 def _take_id(record: dict[str, Any], taken: set[str], now: float) -> None:
     record_id = record.setdefault("id", _uuid7(now))
-    if record_id in taken:
+    if isinstance(record_id, str) and record_id in taken:
         raise Conflict(
             "conflict", f"record id {record_id} is taken by another record; leave `id` out to have one drawn"
         )
-    if isinstance(record_id, str):
-        taken.add(record_id)
+
+
+def _is_key(key: object) -> bool:
+    return isinstance(key, str) and 0 < len(key) <= MAX_KEY_CHARS and key.isprintable()
 
 
 def _check_key(key: str) -> None:
-    if not 0 < len(key) <= MAX_KEY_CHARS or not key.isprintable():
+    if not _is_key(key):
         raise RecordRefused("bad-key", f"an idempotency key is 1 to {MAX_KEY_CHARS} printable characters")
 
 

@@ -3,15 +3,26 @@
 `FileKeyAgent` is the development agent: all keys in one file, AES-256-GCM under a key from a passphrase (scrypt,
 RFC 7914). Production agents (PKCS#11, a KMS) implement the same `KeyAgent`; nothing else in the ledger touches a
 long-term private key.
+
+A use has one key, or after a rotation several, newest last; none is ever deleted. In the keystore
+
+    keys of a use = base64(secret)                                        in force from the beginning
+                  | [{"kid": …, "secret": base64, "since": seconds | null, "settled": boolean} …]
+
+`since` is when the key begins to be used, by the chain's registry; null: drawn, not yet planned. While `settled` is
+false the keystore does not know whether the registry took the key (see `ledger.rotation`).
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,25 +34,30 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from ledger.crypto.envelope import unwrap_kek
-from ledger.errors import CouldNotRun, KeyRefused
-from ledger.formats.encoding import b64decode, b64encode
-from ledger.formats.jwk import kid_of
+from ledger.errors import CouldNotRun, KeyRefused, Malformed
+from ledger.formats.encoding import b64decode, b64encode, b64url_encode
+from ledger.formats.jwk import PublicKey, kid_of, to_public_key
+from ledger.store.blobs import sync_directory
 
 KEYSTORE = "keystore.json"
 PASSPHRASE_FILE = "passphrase"  # noqa: S105  the name of a file
 PASSPHRASE_VARIABLE = "YUNXI_PASSPHRASE"  # noqa: S105  the name of a variable
 
+_KEY_USES = ("statement", "log", "encryption", "anchor", "witness")
+_ON_SECP256K1 = ("anchor", "governor")
 _SCRYPT = {"n": 2**15, "r": 8, "p": 1}
 _SECP256K1_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """An Ed25519 key in use. `sign` takes any bytes and returns 64; it may be called from several threads."""
+    """An Ed25519 key in use. `sign` takes any bytes and returns 64; it may be called from several threads. `others` are
+    the public keys of the same use that came before it or will come after it."""
 
     kid: str
     public: bytes
     sign: Callable[[bytes], bytes]
+    others: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +68,25 @@ class PublicKeys:
     log: Ed25519PublicKey
     encryption: X25519PublicKey
     anchor: EllipticCurvePublicKey
+    witness: Ed25519PublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class HeldKey:
+    """A key of a use as the keystore holds it; `kid` is its thumbprint. See the module's text."""
+
+    kid: str
+    secret: bytes
+    since: int | None
+    settled: bool
 
 
 class KeyAgent(Protocol):
-    """What the ledger asks of an agent. Each call raises KeyRefused for a department it holds no keys of."""
+    """What the ledger asks of an agent. Each call raises KeyRefused for a department it holds no keys of.
+
+    Where `at` (seconds since 1970; None: now) is asked, the key is the one in force then. What is signed with it must
+    be dated `at` or not at all. Raises CouldNotRun while it is not known whether a rotation took place.
+    """
 
     def index_key(self) -> bytes:
         """The consortium's 32-byte blind index key."""
@@ -63,23 +94,26 @@ class KeyAgent(Protocol):
     def operator_key(self) -> bytes:
         """The 32-byte secp256k1 key of the account that set the chain's contracts up."""
 
-    def statement_signer(self, department: str) -> Signer:
+    def statement_signer(self, department: str, at: float | None = None) -> Signer:
         """Signs statements."""
 
-    def log_signer(self, department: str) -> Signer:
+    def log_signer(self, department: str, at: float | None = None) -> Signer:
         """Signs checkpoints and anchor hints."""
 
-    def anchor_key(self, department: str) -> bytes:
+    def witness_signer(self, department: str) -> Signer:
+        """Cosigns other departments' checkpoints."""
+
+    def anchor_key(self, department: str, at: float | None = None) -> bytes:
         """The 32-byte secp256k1 key of the department's anchoring account."""
 
     def governor_key(self, department: str) -> bytes:
         """The 32-byte secp256k1 key of the account that votes for the department."""
 
-    def encryption_key(self, department: str) -> X25519PublicKey:
+    def encryption_key(self, department: str, at: float | None = None) -> X25519PublicKey:
         """The public key that key-encryption keys are wrapped to."""
 
-    def unwrap_kek(self, department: str, wrapped: bytes, info: bytes) -> bytes:
-        """Opens a wrapped key-encryption key (see `crypto.envelope`)."""
+    def unwrap_kek(self, department: str, wrapped: bytes, info: bytes, recipient: str) -> bytes:
+        """Opens a key-encryption key (see `crypto.envelope`) that was wrapped to the key with the kid `recipient`."""
 
 
 class FileKeyAgent:
@@ -88,7 +122,12 @@ class FileKeyAgent:
     def __init__(self, directory: Path, passphrase: str) -> None:
         self._path = directory / KEYSTORE
         self._passphrase = passphrase
+        self._file = _identity(self._path)
         self._keys = _open(self._path, passphrase)
+        self._held: dict[tuple[str, str], list[HeldKey]] = {}
+        self._signers: dict[tuple[str, int], Signer] = {}
+        self.settle: Callable[[str, str], None] = lambda _department, _use: None
+        """Called with department and use when a key is due of which the registry must say whether it has it."""
 
     @classmethod
     def create(cls, directory: Path) -> FileKeyAgent:
@@ -96,11 +135,7 @@ class FileKeyAgent:
 
         The passphrase comes from the environment, or else a random one is written beside the keystore (mode 0600).
         """
-        directory.mkdir(mode=0o700, parents=True)
-        passphrase = os.environ.get(PASSPHRASE_VARIABLE)
-        if passphrase is None:
-            passphrase = secrets.token_urlsafe(24)
-            _write_private(directory / PASSPHRASE_FILE, passphrase.encode())
+        passphrase = _new_passphrase(directory)
         keys = {"index": b64encode(os.urandom(32)), "operator": b64encode(_secp256k1_secret()), "departments": {}}
         _seal(directory / KEYSTORE, passphrase, keys)
         return cls(directory, passphrase)
@@ -108,32 +143,57 @@ class FileKeyAgent:
     @classmethod
     def open(cls, directory: Path) -> FileKeyAgent:
         """Opens a keystore. Raises CouldNotRun when there is none, or the passphrase is missing or wrong."""
-        passphrase = os.environ.get(PASSPHRASE_VARIABLE)
-        if passphrase is None:
-            try:
-                passphrase = (directory / PASSPHRASE_FILE).read_text("utf-8").strip()
-            except OSError as error:
-                raise CouldNotRun(f"the keystore is locked: set {PASSPHRASE_VARIABLE} to its passphrase") from error
-        return cls(directory, passphrase)
+        return cls(directory, _passphrase(directory))
 
     def create_department(self, department: str) -> PublicKeys:
-        """Draws a department's five keys and stores them durably. Existing keys are kept and returned."""
-        self._keys = _open(self._path, self._passphrase)
-        if department not in self._keys["departments"]:
-            self._keys["departments"][department] = {
-                "statement": b64encode(Ed25519PrivateKey.generate().private_bytes_raw()),
-                "log": b64encode(Ed25519PrivateKey.generate().private_bytes_raw()),
-                "encryption": b64encode(X25519PrivateKey.generate().private_bytes_raw()),
-                "anchor": b64encode(_secp256k1_secret()),
-                "governor": b64encode(_secp256k1_secret()),
-            }
-            _seal(self._path, self._passphrase, self._keys)
-        return PublicKeys(
-            statement=self._ed25519(department, "statement").public_key(),
-            log=self._ed25519(department, "log").public_key(),
-            encryption=self.encryption_key(department),
-            anchor=_secp256k1_public(self.anchor_key(department)),
-        )
+        """Draws a department's six keys and stores them durably. Existing keys are kept and returned."""
+        with _locked(self._path.parent):
+            self._reload()
+            keys = self._keys["departments"].get(department, {})
+            if "witness" not in keys:  # new, or from before departments had a witness key
+                self._keys["departments"][department] = {
+                    "statement": b64encode(Ed25519PrivateKey.generate().private_bytes_raw()),
+                    "log": b64encode(Ed25519PrivateKey.generate().private_bytes_raw()),
+                    "encryption": b64encode(X25519PrivateKey.generate().private_bytes_raw()),
+                    "anchor": b64encode(_secp256k1_secret()),
+                    "governor": b64encode(_secp256k1_secret()),
+                    "witness": b64encode(Ed25519PrivateKey.generate().private_bytes_raw()),
+                } | keys
+                _seal(self._path, self._passphrase, self._keys)
+        settled = {use: self._newest_settled(department, use) for use in _KEY_USES}
+        return PublicKeys(**{use: _public_key(use, key.secret) for use, key in settled.items()})  # type: ignore[arg-type]
+
+    # -- rotation --
+
+    def held(self, department: str, use: str) -> list[HeldKey]:
+        """The department's keys of a use, newest last, as the file has them now."""
+        self._refresh()
+        kept = self._held.get((department, use))
+        if kept is None:
+            kept = self._held[department, use] = [_held(use, item) for item in self._stored(department, use)]
+        return kept
+
+    def draw(self, department: str, use: str) -> HeldKey:
+        """The key that the next rotation goes to: the one that was drawn and not settled yet, or else a fresh one,
+        stored durably."""
+        self._require(department, use)
+        with _locked(self._path.parent):
+            self._reload()
+            held = self.held(department, use)
+            if held[-1].settled:
+                secret = _new_secret(use)
+                self._store(department, use, [*held, HeldKey(_kid(use, secret), secret, None, False)])
+        return self.held(department, use)[-1]
+
+    def mark(self, department: str, use: str, kid: str, since: int | None, *, settled: bool) -> None:
+        """Writes durably since when a key is in force, and whether the registry is known to have it so."""
+        with _locked(self._path.parent):
+            self._reload()
+            held = [
+                HeldKey(key.kid, key.secret, since, settled) if key.kid == kid else key
+                for key in self.held(department, use)
+            ]
+            self._store(department, use, held)
 
     def index_key(self) -> bytes:
         return b64decode(self._keys["index"], "keystore")
@@ -141,40 +201,197 @@ class FileKeyAgent:
     def operator_key(self) -> bytes:
         return b64decode(self._keys["operator"], "keystore")
 
-    def statement_signer(self, department: str) -> Signer:
-        return _signer(self._ed25519(department, "statement"))
+    def statement_signer(self, department: str, at: float | None = None) -> Signer:
+        return self._signer(department, "statement", at)
 
-    def log_signer(self, department: str) -> Signer:
-        return _signer(self._ed25519(department, "log"))
+    def log_signer(self, department: str, at: float | None = None) -> Signer:
+        return self._signer(department, "log", at)
 
-    def anchor_key(self, department: str) -> bytes:
-        return self._secret(department, "anchor")
+    def witness_signer(self, department: str) -> Signer:
+        return self._signer(department, "witness", None)
+
+    def anchor_key(self, department: str, at: float | None = None) -> bytes:
+        return self._in_force(department, "anchor", at).secret
 
     def governor_key(self, department: str) -> bytes:
-        return self._secret(department, "governor")
+        return self._in_force(department, "governor", None).secret
 
-    def encryption_key(self, department: str) -> X25519PublicKey:
-        return self._x25519(department).public_key()
+    def encryption_key(self, department: str, at: float | None = None) -> X25519PublicKey:
+        return X25519PrivateKey.from_private_bytes(self._in_force(department, "encryption", at).secret).public_key()
 
-    def unwrap_kek(self, department: str, wrapped: bytes, info: bytes) -> bytes:
-        return unwrap_kek(wrapped, self._x25519(department), info)
+    def unwrap_kek(self, department: str, wrapped: bytes, info: bytes, recipient: str) -> bytes:
+        return unwrap_kek(wrapped, self._x25519(department, recipient), info)
 
-    def _x25519(self, department: str) -> X25519PrivateKey:
-        return X25519PrivateKey.from_private_bytes(self._secret(department, "encryption"))
+    def key_of(self, department: str, kid: str) -> X25519PublicKey:
+        """The public half of the encryption key `kid`, in force or not. Raises KeyRefused for one that is not held."""
+        return self._x25519(department, kid).public_key()
 
-    def _ed25519(self, department: str, use: str) -> Ed25519PrivateKey:
-        return Ed25519PrivateKey.from_private_bytes(self._secret(department, use))
+    def _x25519(self, department: str, kid: str) -> X25519PrivateKey:
+        secret = next((key.secret for key in self.held(department, "encryption") if key.kid == kid), None)
+        if secret is None:
+            raise KeyRefused(f"this node does not hold encryption key {kid[:64]!r} of department {department!r}")
+        return X25519PrivateKey.from_private_bytes(secret)
 
-    def _secret(self, department: str, use: str) -> bytes:
+    def _signer(self, department: str, use: str, at: float | None) -> Signer:
+        key, held = self._in_force(department, use, at), self.held(department, use)
+        signer = self._signers.get((key.kid, len(held)))
+        if signer is None:
+            signer = _signer(Ed25519PrivateKey.from_private_bytes(key.secret))
+            others = tuple(_raw_ed25519(other.secret) for other in held if other.kid != key.kid)
+            signer = self._signers[key.kid, len(held)] = replace(signer, others=others)
+        return signer
+
+    def _in_force(self, department: str, use: str, at: float | None) -> HeldKey:
+        now = time.time() if at is None else at
+        held = self.held(department, use)
+        if _unsettled(held, now):
+            self.settle(department, use)
+            held = self.held(department, use)
+            if _unsettled(held, now):
+                raise CouldNotRun(
+                    f"a rotation of the {use} key of {department!r} was cut off: run `yunxi department rotate "
+                    f"{department} --use {use}` again; nothing is signed until it is known which key the chain has"
+                )
+        return next((key for key in reversed(held) if key.settled and (key.since or 0) <= now), held[0])
+
+    def _newest_settled(self, department: str, use: str) -> HeldKey:
+        return next(key for key in reversed(self.held(department, use)) if key.settled)
+
+    def _stored(self, department: str, use: str) -> list[Any]:
+        self._require(department, use)
+        stored = self._keys["departments"][department][use]
+        return stored if isinstance(stored, list) else [stored]
+
+    def _store(self, department: str, use: str, held: list[HeldKey]) -> None:
+        self._keys["departments"][department][use] = [
+            {"kid": key.kid, "secret": b64encode(key.secret), "since": key.since, "settled": key.settled}
+            for key in held
+        ]
+        _seal(self._path, self._passphrase, self._keys)
+        self._file = _identity(self._path)  # ours, and nobody else writes under the lock
+        self._held.clear()
+
+    def _require(self, department: str, use: str) -> None:
         keys = self._keys["departments"].get(department)
         if keys is None:
             raise KeyRefused(f"this node holds no keys of department {department!r}: run `yunxi department add`")
-        return b64decode(keys[use], "keystore")
+        if use not in keys:
+            raise KeyRefused(f"department {department!r} has no {use} key yet: run `yunxi department add` again")
+
+    def _refresh(self) -> None:
+        # another process may have added a department or rotated a key; looking costs 2 µs, opening a tenth of a second
+        if _identity(self._path) != self._file:
+            self._reload()
+
+    def _reload(self) -> None:
+        self._file = _identity(self._path)  # before it is read: what is written meanwhile is read the next time
+        self._keys = _open(self._path, self._passphrase)
+        self._held.clear()
+
+
+def create_signer(directory: Path) -> Signer:
+    """Makes a keystore with one fresh Ed25519 key, for a witness; the passphrase as in `FileKeyAgent.create`."""
+    passphrase, key = _new_passphrase(directory), Ed25519PrivateKey.generate()
+    _seal(directory / KEYSTORE, passphrase, {"witness": b64encode(key.private_bytes_raw())})
+    return _signer(key)
+
+
+def open_signer(directory: Path) -> Signer:
+    """Opens what `create_signer` made. Raises CouldNotRun as `FileKeyAgent.open`."""
+    keys = _open(directory / KEYSTORE, _passphrase(directory))
+    if not isinstance(keys.get("witness"), str):
+        raise CouldNotRun(f"the keystore in {directory} is not a witness's: restore it from its backup")
+    return _signer(Ed25519PrivateKey.from_private_bytes(b64decode(keys["witness"], "keystore")))
+
+
+def _new_passphrase(directory: Path) -> str:
+    directory.mkdir(mode=0o700, parents=True)
+    passphrase = os.environ.get(PASSPHRASE_VARIABLE)
+    if passphrase is None:
+        passphrase = secrets.token_urlsafe(24)
+        _write_private(directory / PASSPHRASE_FILE, passphrase.encode())
+    return passphrase
+
+
+def _passphrase(directory: Path) -> str:
+    passphrase = os.environ.get(PASSPHRASE_VARIABLE)
+    if passphrase is None:
+        try:
+            passphrase = (directory / PASSPHRASE_FILE).read_text("utf-8").strip()
+        except OSError as error:
+            raise CouldNotRun(f"the keystore is locked: set {PASSPHRASE_VARIABLE} to its passphrase") from error
+    return passphrase
 
 
 def _signer(key: Ed25519PrivateKey) -> Signer:
     public = key.public_key()
     return Signer(kid=kid_of(public), public=public.public_bytes_raw(), sign=key.sign)
+
+
+def _unsettled(held: list[HeldKey], now: float) -> bool:
+    newest = held[-1]
+    return not newest.settled and newest.since is not None and newest.since <= now
+
+
+def _held(use: str, stored: Any) -> HeldKey:
+    if isinstance(stored, str):
+        secret = b64decode(stored, "keystore")
+        return HeldKey(_kid(use, secret), secret, 0, True)
+    return HeldKey(stored["kid"], b64decode(stored["secret"], "keystore"), stored["since"], stored["settled"])
+
+
+def _new_secret(use: str) -> bytes:
+    # any 32 random bytes are a secret key of Ed25519 and of X25519 (RFC 8032, RFC 7748)
+    return _secp256k1_secret() if use in _ON_SECP256K1 else os.urandom(32)
+
+
+def _public_key(use: str, secret: bytes) -> PublicKey:
+    if use in _ON_SECP256K1:
+        return _secp256k1_public(secret)
+    if use == "encryption":
+        return X25519PrivateKey.from_private_bytes(secret).public_key()
+    return Ed25519PrivateKey.from_private_bytes(secret).public_key()
+
+
+def public_key(use: str, secret: bytes) -> bytes:
+    """The registry's form of a key: Ed25519 and X25519 32 bytes, secp256k1 64 bytes x ‖ y."""
+    return raw_public_key(_public_key(use, secret))
+
+
+def public_key_of(use: str, raw: bytes) -> PublicKey:
+    """The inverse of `raw_public_key`. Raises Malformed for bytes that are no key for `use`."""
+    size = 64 if use in _ON_SECP256K1 else 32
+    if len(raw) != size:
+        raise Malformed("public key", f"a key for {use} has {size} bytes, not {len(raw)}")
+    if use in _ON_SECP256K1:
+        x, y = (b64url_encode(raw[start : start + 32]) for start in (0, 32))
+        return to_public_key({"kty": "EC", "crv": "secp256k1", "x": x, "y": y})
+    curve = "X25519" if use == "encryption" else "Ed25519"
+    return to_public_key({"kty": "OKP", "crv": curve, "x": b64url_encode(raw)})
+
+
+def raw_public_key(key: PublicKey) -> bytes:
+    """The same of a public key."""
+    if isinstance(key, EllipticCurvePublicKey):
+        numbers = key.public_numbers()
+        return numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
+    return key.public_bytes_raw()
+
+
+def _kid(use: str, secret: bytes) -> str:
+    return kid_of(_public_key(use, secret))
+
+
+def _raw_ed25519(secret: bytes) -> bytes:
+    return Ed25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0, 0  # `_open` says what is wrong with it
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _secp256k1_secret() -> bytes:
@@ -192,7 +409,9 @@ def _open(path: Path, passphrase: str) -> dict[str, Any]:
         plaintext = AESGCM(_stretch(passphrase, salt)).decrypt(nonce, ciphertext, b"yunxi keystore v1")
     except FileNotFoundError as error:
         raise CouldNotRun(f"there is no keystore at {path}: restore it from its backup") from error
-    except (KeyError, ValueError) as error:
+    except OSError as error:
+        raise CouldNotRun(f"the keystore {path} cannot be read: {error.strerror}") from error
+    except (KeyError, TypeError, ValueError, Malformed) as error:
         raise CouldNotRun(f"the keystore {path} is damaged: restore it from its backup") from error
     except InvalidTag as error:
         raise CouldNotRun(f"the passphrase does not open {path}, or the file is damaged") from error
@@ -221,3 +440,15 @@ def _write_private(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    sync_directory(path.parent)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    # two processes that each add a department would otherwise write one of them away, keys and all
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

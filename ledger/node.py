@@ -10,28 +10,38 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from ledger.chain import embedded
-from ledger.chain.client import ChainClient
-from ledger.chain.contracts import ConsortiumContract, EvidenceLogContract, deploy
 from ledger.errors import CouldNotRun
 from ledger.intake import Intake
 from ledger.keks import KekRing
 from ledger.keys import FileKeyAgent
-from ledger.record_types import RecordTypes
+from ledger.record_types import load_types
 from ledger.records import RecordReader
-from ledger.settings import EMBEDDED, SETTINGS_FILE, ChainSettings, Settings, check_consortium
+from ledger.settings import (
+    DEFAULT_DATABASE,
+    EMBEDDED,
+    ENGINES,
+    SETTINGS_FILE,
+    ChainSettings,
+    Settings,
+    check_consortium,
+)
 from ledger.store import schema
 from ledger.store.blobs import BlobStore
 from ledger.store.database import Database
 
-Clock = Callable[[], float]
+# web3 takes a second to import, and reading one's own records needs no chain
+if TYPE_CHECKING:
+    from ledger.chain.client import ChainClient
+    from ledger.chain.contracts import ConsortiumContract, EvidenceLogContract
 
-DEFAULT_DATABASE = "sqlite:///ledger.sqlite"
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +60,9 @@ class Node:
         directory = settings.directory
         self.settings = settings
         self.agent = agent
+        agent.settle = self._settle_rotation
         self.clock = clock
-        self.database = Database(_database_url(settings))
+        self.database = Database(_database_url(directory, settings.database))
         self.blobs = BlobStore(directory / "blobs")
         self.keks = KekRing(agent)
         self.types = load_types(directory)
@@ -73,6 +84,9 @@ class Node:
 
         Raises ChainUnreachable when the embedded chain does not come up; a remote chain is not asked yet.
         """
+        from ledger.chain.client import ChainClient
+        from ledger.chain.contracts import ConsortiumContract, EvidenceLogContract
+
         chain = self.settings.chain
         url = chain_url(self.settings.directory, chain)
         client = ChainClient(url, chain.id, expected_genesis=bytes.fromhex(chain.genesis.removeprefix("0x")))
@@ -80,16 +94,28 @@ class Node:
             client, ConsortiumContract(client, chain.consortium), EvidenceLogContract(client, chain.evidence_log)
         )
 
+    def _settle_rotation(self, department: str, use: str) -> None:
+        from ledger.rotation import settle
+
+        settle(self, department, use)
+
     def close(self) -> None:
         """Closes the database; the embedded chain, shared with other processes, ends by itself when idle."""
         self.database.close()
 
 
 def create_node(
-    directory: Path, *, consortium: str, chain_url_or_embedded: str = EMBEDDED, database: str = DEFAULT_DATABASE
+    directory: Path,
+    *,
+    consortium: str,
+    chain_url_or_embedded: str = EMBEDDED,
+    database: str = DEFAULT_DATABASE,
+    engine: str | None = None,
+    confirmations: int | None = None,
 ) -> Settings:
     """Makes a node in `directory` (absent or empty): keys, database, and contracts deployed on its chain.
 
+    `engine` and `confirmations` (blocks until a block is final) None: as the chain's own first block says.
     `node.toml` is written last: a directory without it is no node, and what a crash left there may be deleted.
     Raises CouldNotRun when the directory is taken or a name is not fit, ChainUnreachable when the chain is not there.
     """
@@ -97,24 +123,18 @@ def create_node(
         check_consortium(consortium)
     except ValueError as error:
         raise CouldNotRun(str(error)) from error
-    if directory.exists() and any(directory.iterdir()):
-        already = (directory / SETTINGS_FILE).exists()
-        raise CouldNotRun(f"{directory} {'is a node already' if already else 'is not empty'}: name another directory")
+    _check_vacant(directory)
+    engine, confirmations = _check_chain(chain_url_or_embedded, engine, confirmations)
+    opened = Database(_database_url(directory, database))
+    # whatever can be refused was asked before this line, so a refusal leaves nothing behind
     directory.mkdir(parents=True, exist_ok=True)
-    agent = FileKeyAgent.create(directory / "keys")
-    chain = _create_chain(directory, chain_url_or_embedded, agent.operator_key())
-    settings = Settings(directory, consortium, database, chain)
-    opened = Database(_database_url(settings))
     schema.upgrade(opened)
     opened.close()
+    agent = FileKeyAgent.create(directory / "keys")
+    chain = _create_chain(directory, chain_url_or_embedded, agent.operator_key(), engine, confirmations)
+    settings = Settings(directory, consortium, database, chain)
     settings.save()
     return settings
-
-
-def load_types(directory: Path) -> RecordTypes:
-    """The built-in record types and those in the node directory's `types/`, if there is one."""
-    own = directory / "types"
-    return RecordTypes.load(files("ledger") / "types", *([own] if own.is_dir() else []))
 
 
 def chain_url(directory: Path, chain: ChainSettings) -> str:
@@ -122,14 +142,39 @@ def chain_url(directory: Path, chain: ChainSettings) -> str:
     return embedded.ensure_running(directory / "chain") if chain.engine == EMBEDDED else chain.url
 
 
-def _create_chain(directory: Path, url_or_embedded: str, operator: bytes) -> ChainSettings:
+def _check_vacant(directory: Path) -> None:
+    if (directory / SETTINGS_FILE).exists():
+        raise CouldNotRun(f"{directory} is a node already: name another directory")
+    if (directory / "keys").exists():
+        raise CouldNotRun(f"{directory} holds what an `init` that was cut off has left: delete it and run again")
+    if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
+        raise CouldNotRun(f"{directory} is not an empty directory: name another one")
+
+
+def _check_chain(url_or_embedded: str, engine: str | None, confirmations: int | None) -> tuple[str, int]:
+    from ledger.chain.client import ChainClient
+    from ledger.chain.engines import choose
+
     if url_or_embedded == EMBEDDED:
-        embedded.create(directory / "chain")
-        url, engine = embedded.ensure_running(directory / "chain"), EMBEDDED
-    elif url_or_embedded.startswith(("http://", "https://")):
-        url, engine = url_or_embedded, "clique"
-    else:
+        if engine not in (None, EMBEDDED) or confirmations:
+            raise CouldNotRun("the embedded chain is its own engine and final at once: name a --chain URL as well")
+        return EMBEDDED, 0
+    if not url_or_embedded.startswith(("http://", "https://")):
         raise CouldNotRun(f"--chain must be `embedded` or the http(s) URL of a node, not {url_or_embedded!r}")
+    if engine is not None and engine not in ENGINES[1:]:
+        raise CouldNotRun(f"--engine must be one of {', '.join(ENGINES[1:])}, not {engine!r}")
+    return choose(ChainClient(url_or_embedded), engine, confirmations)
+
+
+def _create_chain(
+    directory: Path, url_or_embedded: str, operator: bytes, engine: str, confirmations: int
+) -> ChainSettings:
+    from ledger.chain.client import ChainClient
+    from ledger.chain.contracts import deploy
+
+    if engine == EMBEDDED:
+        embedded.create(directory / "chain")
+    url = embedded.ensure_running(directory / "chain") if engine == EMBEDDED else url_or_embedded
     client = ChainClient(url)
     addresses = deploy(client, operator)
     return ChainSettings(
@@ -139,11 +184,15 @@ def _create_chain(directory: Path, url_or_embedded: str, operator: bytes) -> Cha
         genesis="0x" + client.genesis_hash().hex(),
         consortium=addresses.consortium,
         evidence_log=addresses.evidence_log,
+        confirmations=confirmations,
     )
 
 
-def _database_url(settings: Settings) -> str:
-    url = make_url(settings.database)
+def _database_url(directory: Path, database: str) -> str:
+    try:
+        url = make_url(database)
+    except ArgumentError:
+        return database  # Database says what is wrong with it
     if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).is_absolute():
-        url = url.set(database=str(settings.directory.absolute() / url.database))
+        url = url.set(database=str(directory.absolute() / url.database))
     return url.render_as_string(hide_password=False)

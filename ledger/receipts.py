@@ -2,36 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, func, select
 
-from ledger.checkpoints import sign_at
+from ledger.checkpoints import cosigned_note, sign_at
 from ledger.formats.receipt import AnchorHint, encode_extra
-from ledger.formats.tiles import inclusion_path
+from ledger.formats.tiles import TreeView
 from ledger.formats.tlogproof import TlogProof
 from ledger.keys import KeyAgent
-from ledger.store.models import anchors
-from ledger.store.reading import StoredTiles, find_entry, read_logs
+from ledger.settings import WitnessPolicy
+from ledger.store.models import anchors, cosignatures
+from ledger.store.reading import LogRow, StoredTiles, find_entry, read_logs
+
+ANY = WitnessPolicy()
 
 
-def make_receipt(connection: Connection, agent: KeyAgent, record_id: str, now: int) -> TlogProof:
+def make_receipt(
+    connection: Connection, agent: KeyAgent, record_id: str, now: int, policy: WitnessPolicy = ANY
+) -> TlogProof:
     """The receipt of a record, under the earliest anchored checkpoint that holds it, because that dates it best.
 
-    Where none is anchored yet: under the newest checkpoint, signed now if need be, without an anchor. `connection`
-    is a write transaction, committed by the caller; `now` in seconds since 1970. Raises RecordRefused for an unknown
-    record, KeyRefused when the log's key is elsewhere.
+    More precisely: under the earliest that meets the witness `policy` (the node's is `Settings.policy`), or, where none
+    does yet, the earliest at all; with every cosignature that it has by now. Where none is anchored yet: under the
+    newest checkpoint, signed now if need be, without an anchor. `connection` is a write transaction, committed by the
+    caller; `now` in seconds since 1970. Raises RecordRefused for an unknown record, KeyRefused when the log's key is
+    elsewhere.
     """
     row = find_entry(connection, record_id)
     log = next(log for log in read_logs(connection) if log.number == row.log)
-    signer = agent.log_signer(log.department)
-    anchor = connection.execute(
-        select(anchors).where(anchors.c.log == log.number, anchors.c.size > row.index).order_by(anchors.c.size).limit(1)
-    ).one_or_none()
-    signed = sign_at(connection, log, log.size if anchor is None else anchor.size, signer, now)
-    path = inclusion_path(row.index, signed.checkpoint.size, StoredTiles(connection, log.number))
-    extra = encode_extra(hint_of(anchor), signed.checkpoint, signer.sign) if anchor is not None else None
-    return TlogProof(extra, row.index, tuple(path), signed.note)
+    return make_receipts(connection, agent, log, [row.index], now, policy)[0]
+
+
+def make_receipts(
+    connection: Connection,
+    agent: KeyAgent,
+    log: LogRow,
+    indexes: Sequence[int],
+    now: int,
+    policy: WitnessPolicy = ANY,
+) -> list[TlogProof]:
+    """The receipts of many entries of one log, in the order of `indexes`; each is the one that `make_receipt` gives.
+
+    Entries under one checkpoint share its signature and the tiles that are read for it, so neighbours cost little.
+    Those tiles, about 40 KB each, are held meanwhile: ask for some hundred entries at a time. Every index is below
+    the log's size. Raises KeyRefused as `make_receipt`.
+    """
+    made: dict[int, TlogProof] = {}
+    for anchor, served in _by_anchor(connection, log, sorted(set(indexes)), policy):
+        signer = agent.log_signer(log.department, now)
+        signed = sign_at(connection, log, log.size if anchor is None else anchor.size, signer, now)
+        extra = encode_extra(hint_of(anchor), signed.checkpoint, signer.sign) if anchor is not None else None
+        view = TreeView(signed.checkpoint.size, StoredTiles(connection, log.number))
+        note = cosigned_note(connection, log.number, signed)
+        for index in served:
+            made[index] = TlogProof(extra, index, tuple(view.inclusion_path(index)), note)
+    return [made[index] for index in indexes]
 
 
 def hint_of(anchor: Any) -> AnchorHint:
@@ -44,3 +71,28 @@ def hint_of(anchor: Any) -> AnchorHint:
         transaction="0x" + anchor.transaction.hex(),
         time=anchor.block_time,
     )
+
+
+def _by_anchor(
+    connection: Connection, log: LogRow, indexes: list[int], policy: WitnessPolicy
+) -> Iterator[tuple[Any, list[int]]]:
+    """Cuts ascending `indexes` into those that share their anchor; the row of `anchors` is None for none."""
+    query = select(anchors).where(anchors.c.log == log.number).order_by(anchors.c.size).limit(1)
+    witnessed = _meeting(query, policy)
+    while indexes:
+        anchor = connection.execute(witnessed.where(anchors.c.size > indexes[0])).one_or_none()
+        if anchor is None and policy != ANY:
+            # every index left is past the last witnessed checkpoint: the earliest anchor of each will do until there is
+            anchor = connection.execute(query.where(anchors.c.size > indexes[0])).one_or_none()
+        served = [index for index in indexes if anchor is None or index < anchor.size]
+        yield anchor, served
+        indexes = indexes[len(served) :]
+
+
+def _meeting(query: Select[Any], policy: WitnessPolicy) -> Select[Any]:
+    here = (cosignatures.c.log == anchors.c.log) & (cosignatures.c.size == anchors.c.size)
+    if policy.quorum:
+        query = query.where(select(func.count()).where(here).scalar_subquery() >= policy.quorum)
+    for vkey in policy.required:
+        query = query.where(select(cosignatures.c.size).where(here, cosignatures.c.witness == vkey).exists())
+    return query

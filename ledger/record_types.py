@@ -170,6 +170,12 @@ class RecordTypes:
         return ", ".join(f"{name} v{version}" for name, version in sorted(self._types)) or "none"
 
 
+def load_types(directory: Path) -> RecordTypes:
+    """The built-in record types and those in the node directory's `types/`, if there is one. Raises Malformed."""
+    own = directory / "types"
+    return RecordTypes.load(BUILT_IN, *([own] if own.is_dir() else []))
+
+
 def parse_instant(text: str) -> datetime:
     """An RFC 3339 date-time with `T`, seconds and a known offset, to the microsecond. ValueError for anything else.
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from uuid import UUID
 
 from sqlalchemy import Connection, delete, select, update
 
@@ -113,7 +112,7 @@ def read_edge(connection: Connection, head: Head) -> list[bytes]:
 
 
 def _entry(head: Head, position: int, arrival: Arrival, now_ms: int) -> tuple[object, ...]:
-    record_id = UUID(arrival.sealed.record_id).bytes
+    record_id = bytes.fromhex(arrival.sealed.record_id.replace("-", ""))
     return (position, record_id, arrival.key, arrival.content_mark, now_ms, arrival.sealed.statement, head.number)
 
 

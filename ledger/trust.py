@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
-
 from ledger.chain import contracts as registry
-from ledger.chain.contracts import ConsortiumContract
+from ledger.chain.contracts import ConsortiumContract, EvidenceLogContract
 from ledger.errors import TrustRefused
 from ledger.formats import jwk
 from ledger.formats.encoding import b64url_encode
-from ledger.formats.note import ED25519, VerifierKey
-from ledger.formats.trust import Chain, Department, Key, Log, Trust, Validators
+from ledger.formats.note import COSIGNATURE_ED25519, ED25519, VerifierKey
+from ledger.formats.trust import Chain, Department, Key, Log, LogKey, Trust, Validators, Witness
+from ledger.keys import public_key_of
 from ledger.node import Node
+from ledger.store.reading import read_logs
+from ledger.witness.departments import node_operator, witness_name
 
 _USES = ("statement", "encryption", "anchor")
 
@@ -20,11 +20,19 @@ _USES = ("statement", "encryption", "anchor")
 def export_trust(node: Node) -> Trust:
     """The trust file of the node's consortium, with every key that was ever registered.
 
+    Its witnesses are the newest witness key of each department, always optional, and those of node.toml; the quorum is
+    node.toml's. Whoever runs this node runs the witnesses of the departments on it, and `operator` says so.
     Raises TrustRefused when the registry holds no department or a key whose id is not its thumbprint,
     ChainUnreachable when the chain does not answer.
     """
     chain, link = node.settings.chain, node.connect()
-    departments = tuple(_department(link.consortium, found) for found in link.consortium.departments())
+    with node.database.reading() as connection:
+        hosted = {log.department for log in read_logs(connection)}
+    operator = node_operator(node.settings, hosted)
+    registered = link.consortium.departments()
+    departments = tuple(
+        _department(link.consortium, found, operator if found.id in hosted else None) for found in registered
+    )
     if not departments:
         raise TrustRefused("the consortium has no department yet: run `yunxi department add`")
     return Trust(
@@ -32,43 +40,64 @@ def export_trust(node: Node) -> Trust:
         chain=Chain(
             id=chain.id,
             engine=chain.engine,  # type: ignore[arg-type]  # settings allow the same three
-            contracts={"Consortium": chain.consortium, "EvidenceLog": chain.evidence_log},
+            contracts={"Consortium": chain.consortium, **_evidence_logs(link.evidence_log)},
             validators=Validators(threshold=0, addresses=()),
         ),
         departments=departments,
-        witnesses=(),
-        quorum=0,
+        witnesses=_witnesses(node, link.consortium, registered, dict.fromkeys(hosted, operator)),
+        quorum=node.settings.quorum,
         tsa_roots=(),
     )
 
 
-def _department(consortium: ConsortiumContract, found: registry.Department) -> Department:
+def _evidence_logs(newest: EvidenceLogContract) -> dict[str, str]:
+    """The EvidenceLog, and as EvidenceLog-1, -2 … (oldest first) those that it carries on."""
+    earlier: list[str] = []
+    address = newest.predecessor()
+    while address is not None:
+        earlier.insert(0, address)
+        address = EvidenceLogContract(newest.client, address).predecessor()
+    return {"EvidenceLog": newest.address, **{f"EvidenceLog-{n}": found for n, found in enumerate(earlier, 1)}}
+
+
+def _witnesses(
+    node: Node, consortium: ConsortiumContract, registered: list[registry.Department], operators: dict[str, str]
+) -> tuple[Witness, ...]:
+    found = {w.key.public: Witness(w.name, w.vkey, w.operator, w.required) for w in node.settings.witnesses}
+    for department in registered:
+        keys = [k for k in consortium.keys(department.id) if k.use == "witness" and k.valid_to is None]
+        if not keys or department.state != "admitted":
+            continue
+        vkey = VerifierKey.of(witness_name(department.log_origin), COSIGNATURE_ED25519, keys[-1].public_key)
+        witness = Witness(vkey.name, str(vkey), operators.get(department.id, department.name))
+        found.setdefault(vkey.public, witness)
+    return tuple(found.values())
+
+
+def _department(consortium: ConsortiumContract, found: registry.Department, operator: str | None) -> Department:
     keys = consortium.keys(found.id)
     logs = [key for key in keys if key.use == "log"]
     if not logs:
         raise TrustRefused(f"department {found.id} has no log key: run `yunxi department add {found.id}` again")
     zh, _, en = found.name.partition(" | ")
     vkey = VerifierKey.of(found.log_origin, ED25519, logs[-1].public_key)
+    earlier = tuple(
+        LogKey(str(VerifierKey.of(found.log_origin, ED25519, key.public_key)), key.valid_from, key.valid_to)
+        for key in logs[:-1]
+    )
     return Department(
         id=found.id,
         name={"zh": zh, "en": en or zh},
-        log=Log(origin=found.log_origin, vkey=str(vkey)),
-        keys=tuple(_key(key) for key in keys if key.use in _USES),
+        log=Log(origin=found.log_origin, vkey=str(vkey), earlier=earlier),
+        keys=tuple(key_of(key) for key in keys if key.use in _USES),
+        operator=operator,
     )
 
 
-def _key(key: registry.Key) -> Key:
-    members = jwk.from_public_key(_public_key(key))
+def key_of(key: registry.Key) -> Key:
+    """A registered key in the trust file's form. Raises TrustRefused when its id is not its thumbprint."""
+    members = jwk.from_public_key(public_key_of(key.use, key.public_key))
     kid = b64url_encode(key.kid)
     if jwk.thumbprint(members) != kid:
         raise TrustRefused(f"key {kid} of department {key.department} is registered under an id that is not its own")
     return Key(kid=kid, use=key.use, jwk=members, valid_from=key.valid_from, valid_to=key.valid_to)  # type: ignore[arg-type]
-
-
-def _public_key(key: registry.Key) -> jwk.PublicKey:
-    if key.use == "encryption":
-        return X25519PublicKey.from_public_bytes(key.public_key)
-    if key.use == "anchor":
-        x, y = (b64url_encode(key.public_key[start : start + 32]) for start in (0, 32))
-        return jwk.to_public_key({"kty": "EC", "crv": "secp256k1", "x": x, "y": y})
-    return Ed25519PublicKey.from_public_bytes(key.public_key)

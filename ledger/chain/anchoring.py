@@ -85,7 +85,7 @@ def anchor_once(
         return None
     # 1. Is this still our chain? (die here: nothing happened)
     contract.client.check_identity()
-    sent = False
+    sent_on: Head | None = None
     for _ in pauses(wait_seconds):
         # 2. What does the chain hold? An anchor at or past our size was made before, by us or by another anchorer, or
         #    is what we sent in step 3: the state says so, no receipt is asked (die here: as before the step began)
@@ -94,9 +94,11 @@ def anchor_once(
         if anchored is not None:
             # 4. Say where it stands, and how final it is (die here: the next run ends here with the same answer)
             return _located(log, contract, anchored, confirmations, wait_seconds)
-        # 3. Send, unless that is done (die before: nothing happened; die after, at any point: the transaction is in a
+        # 3. Send, unless that is done on this very head: a head that moved and is still behind us means that another
+        #    transaction came first (die before: nothing happened; die after, at any point: the transaction is in a
         #    pool, in a block or lost, and nobody need know which: the next run reads the head and finds it or sends)
-        sent = sent or _send(log, contract, account, head)
+        if head != sent_on:
+            sent_on = head if _send(log, contract, account, head) else None
     raise ChainUnreachable(
         f"The anchor of {log.size} entries was sent, but the chain at {contract.client.url} does not hold it after "
         f"{wait_seconds:g} seconds; it will be tried again."

@@ -14,6 +14,7 @@ from typing import Any
 import requests
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
+from eth_utils.address import is_address, to_checksum_address
 from requests.adapters import HTTPAdapter
 from web3 import HTTPProvider
 from web3.exceptions import Web3Exception
@@ -282,6 +283,12 @@ def _integer(value: Any) -> int:
         raise ChainUnreachable(f"The chain answered {str(value)[:80]!r} where a hex number was due.") from error
 
 
+def _address(value: Any) -> str:
+    if not is_address(value):
+        raise ChainUnreachable(f"The chain answered {str(value)[:80]!r} where an address was due.")
+    return to_checksum_address(value)
+
+
 def _bytes(value: Any) -> bytes:
     try:
         return bytes.fromhex(value.removeprefix("0x"))
@@ -322,7 +329,7 @@ def _receipt(value: Any) -> Receipt:
 def _event(value: Any) -> EventLog:
     fields = _fields(value, "log")
     return EventLog(
-        address=str(fields.get("address")),
+        address=_address(fields.get("address")),
         topics=tuple(_bytes(topic) for topic in fields.get("topics", [])),
         data=_bytes(fields.get("data")),
         block_number=_integer(fields.get("blockNumber")),

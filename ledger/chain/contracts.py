@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import rlp  # type: ignore[import-untyped]
+from eth_abi.abi import decode
+from eth_abi.exceptions import DecodingError
 from eth_utils.address import to_canonical_address, to_checksum_address
 from eth_utils.crypto import keccak
 
@@ -23,6 +25,7 @@ from ledger.chain.refusals import explain
 from ledger.errors import ChainUnreachable, HistoryRefused, InclusionInvalid, Malformed
 
 EVIDENCE_LOG = "EvidenceLog"
+NOBODY = "0x" + "00" * 20
 
 # 162,000 at 2^40 entries, measured; unused gas costs nothing where gas is free
 ANCHOR_GAS = 500_000
@@ -101,6 +104,17 @@ class Key:
     valid_from: int
     valid_to: int | None
     public_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A proposal as the consortium holds it. `action_hash` is the calldata's keccak-256, `expires_at` in seconds."""
+
+    action_hash: bytes
+    expires_at: int
+    executed: bool
+    proposer: str
+    approvals: tuple[str, ...]
 
 
 class _Contract:
@@ -225,10 +239,43 @@ class ConsortiumContract(_Contract):
     def votes_needed(self) -> int:
         return int(self._call("votesNeeded"))
 
+    def minimum_votes(self) -> int:
+        return int(self._call("minimumVotes"))
+
+    def proposal_count(self) -> int:
+        return int(self._call("proposalCount"))
+
+    def proposal(self, number: int) -> Proposal:
+        """Raises Refusal if there is no proposal of that number."""
+        action_hash, expires_at, executed, proposer, approvals = self._call("proposalAt", number)
+        approved = tuple(department_text(identifier) for identifier in approvals)
+        return Proposal(action_hash, expires_at, executed, department_text(proposer), approved)
+
+    def proposed(self) -> list[EventLog]:
+        """The events of all proposals; each one's second topic is its number."""
+        return self._events("Proposed")
+
+    def proposed_action(self, event: EventLog) -> bytes:
+        """The calldata in a Proposed event: what the node says; its keccak-256 must be the proposal's."""
+        try:
+            action: bytes = decode(["bytes", "uint64"], event.data)[0]
+        except DecodingError as error:
+            raise Malformed("Proposed event", "its data is not an action and a time") from error
+        return action
+
+    def module_names(self) -> list[str]:
+        """The names of all modules ever registered, by the events."""
+        names = [event.topics[1].rstrip(b"\x00").decode("ascii", "replace") for event in self._events("ModuleChanged")]
+        return list(dict.fromkeys(names))
+
+    def _events(self, name: str) -> list[EventLog]:
+        newest = self.client.block("latest")
+        last = newest.number if newest else 0
+        return self.client.logs(self.address, [self.artifact.events[name].selector], 0, last)
+
     def module(self, name: str) -> str | None:
         """The address registered under a name, or None."""
-        address: str = self._call("module", padded(name))
-        return None if int(address, 16) == 0 else to_checksum_address(address)
+        return _address(self._call("module", padded(name)))
 
     def departments(self) -> list[Department]:
         """Every department ever admitted, in order of admission."""
@@ -238,6 +285,10 @@ class ConsortiumContract(_Contract):
         """Raises Refusal if it was never admitted."""
         state, admitted_at, governor, name, origin, url = self._call("department", department_bytes(department))
         return Department(department, STATES[state], admitted_at, to_checksum_address(governor), name, origin, url)
+
+    def state(self, department: str) -> str:
+        """One of `STATES`; unknown for a department that was never admitted."""
+        return STATES[self._call("stateOf", department_bytes(department))]
 
     def keys(self, department: str) -> list[Key]:
         """Every key the department ever had, in order of registration."""
@@ -261,6 +312,10 @@ class EvidenceLogContract(_Contract):
     def consortium(self) -> str:
         """The Consortium that decides who may anchor here."""
         return to_checksum_address(self._call("consortium"))
+
+    def predecessor(self) -> str | None:
+        """The EvidenceLog whose history this one carries on, or None."""
+        return _address(self._call("predecessor"))
 
     def head(self, log_id: bytes, *, block: int | str = "latest") -> Head:
         """The newest anchor, as of `block`."""
@@ -342,9 +397,17 @@ def deploy(client: ChainClient, account: Signer) -> Addresses:
     Three transactions. If this raises, nothing refers to what was created: call it again for a fresh pair.
     """
     consortium = _create(client, account, load_artifact("Consortium").deployment())
-    evidence_log = _create(client, account, load_artifact(EVIDENCE_LOG).deployment(consortium))
+    evidence_log = _create(client, account, load_artifact(EVIDENCE_LOG).deployment(consortium, NOBODY))
     ConsortiumContract(client, consortium).set_module(account, EVIDENCE_LOG, evidence_log)
     return Addresses(consortium, evidence_log)
+
+
+def deploy_successor(client: ChainClient, account: Signer, consortium: str, predecessor: str) -> str:
+    """Create the EvidenceLog that carries on the one at `predecessor`, and return its address.
+
+    It takes no anchor until the consortium has named it by `set_module`.
+    """
+    return _create(client, account, load_artifact(EVIDENCE_LOG).deployment(consortium, predecessor))
 
 
 def wait_for_receipt(client: ChainClient, tx_hash: bytes, seconds: float = ACTION_SECONDS) -> Receipt:
@@ -408,6 +471,10 @@ def _create(client: ChainClient, account: Signer, data: bytes) -> str:
     if not client.code(address):
         raise ChainUnreachable(f"The chain at {client.url} did not create the contract; try again.")
     return address
+
+
+def _address(value: str) -> str | None:
+    return None if int(value, 16) == 0 else to_checksum_address(value)
 
 
 def _use(use: str) -> int:

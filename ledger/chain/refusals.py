@@ -23,6 +23,8 @@ _HISTORY = {
     "EvidenceLogInconsistent": "Log {logId} at size {size} does not extend what the chain holds at size "
     "{anchoredSize}: the proof leads from {provenOld} to {provenNew}.",
     "EvidenceLogEmptyTree": "Log {logId} has no entries; an empty log cannot be anchored.",
+    "EvidenceLogNotCurrent": "The consortium's EvidenceLog is {current}, not the one this node uses: run "
+    "`yunxi consortium follow`.",
     "EvidenceLogNotAnchored": "Log {logId} has no anchor at size {size}.",
     "Rfc9162ProofTooLong": "The proof has {length} hashes, more than the sizes allow.",
     "Rfc9162ProofTooShort": "The proof has {length} hashes, fewer than the sizes need.",
@@ -62,6 +64,8 @@ _OTHER = {
     "ConsortiumGovernorMissing": "Department {id} needs a governance account.",
     "ConsortiumGovernorTaken": "Account {governor} already votes for department {by}.",
     "ConsortiumModuleWithoutCode": "There is no contract at {module} to register as {name}.",
+    "ConsortiumNotSuccessor": "{module} cannot replace the EvidenceLog at {current}: it names {predecessor} as its "
+    "predecessor, so every log would begin anew; deploy one with `yunxi consortium successor`.",
     "ConsortiumMinimumVotes": "{minimum} votes are not possible with {admitted} admitted departments.",
     "ConsortiumExpiry": "A proposal cannot expire at {expiresAt}: it must be in the future and not after {latest}.",
     "ConsortiumProposalUnknown": "There is no proposal {proposal}.",

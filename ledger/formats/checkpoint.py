@@ -9,7 +9,7 @@ are for.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ledger.errors import CheckpointInvalid, Malformed, SignatureInvalid
@@ -89,6 +89,16 @@ def open_checkpoint(note: bytes, vkey: VerifierKey) -> Checkpoint:
     if checkpoint.origin != vkey.name:
         raise CheckpointInvalid(f"The checkpoint is of {checkpoint.origin}, not of {vkey.name}; use that log's key.")
     return checkpoint
+
+
+def open_checkpoint_by(note: bytes, vkeys: Sequence[VerifierKey]) -> tuple[Checkpoint, VerifierKey]:
+    """The checkpoint in `note`, once shown to be the statement of the log that has had the keys `vkeys` (one or more),
+    and the first of them that signed it. Every signature that names one of them must verify. Raises as
+    `open_checkpoint`."""
+    parsed = Note.parse(note)
+    named = [vkey for vkey in vkeys if parsed.signatures_by(vkey)] or list(vkeys[:1])
+    opened = [open_checkpoint(note, vkey) for vkey in named]
+    return opened[0], named[0]
 
 
 def add_signatures(note: bytes, lines: Iterable[bytes]) -> bytes:

@@ -100,18 +100,22 @@ def decode_extra(extra: bytes | None) -> tuple[AnchorHint, bytes] | None:
     return _hint(anchor), decoded
 
 
-def verify_anchor_hint(hint: AnchorHint, signature: bytes, checkpoint: Checkpoint, key: VerifierKey) -> None:
-    """Checks that `key`, the log's own, said that `checkpoint` is anchored where `hint` says.
+def verify_anchor_hint(hint: AnchorHint, signature: bytes, checkpoint: Checkpoint, *keys: VerifierKey) -> None:
+    """Checks that one of `keys`, the log's own, said that `checkpoint` is anchored where `hint` says: a receipt that is
+    written after a rotation carries a checkpoint by the old key and a hint by the new one.
 
     Not checked: the chain id and contract against a trust file, and whether the anchor is really on the chain.
     Raises AnchorInvalid.
     """
-    try:
-        verify_ed25519(key, signature, signed_text(hint, checkpoint))
-    except SignatureInvalid as error:
-        raise AnchorInvalid(
-            f"The receipt's anchor is not what {checkpoint.origin} signed for this checkpoint; fetch the receipt again."
-        ) from error
+    text, failed = signed_text(hint, checkpoint), None
+    for key in keys:
+        try:
+            return verify_ed25519(key, signature, text)
+        except SignatureInvalid as error:
+            failed = error
+    raise AnchorInvalid(
+        f"The receipt's anchor is not what {checkpoint.origin} signed for this checkpoint; fetch the receipt again."
+    ) from failed
 
 
 def signed_text(hint: AnchorHint, checkpoint: Checkpoint) -> bytes:

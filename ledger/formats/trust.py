@@ -5,14 +5,20 @@
     chain      = {"id": number, "engine": "embedded" | "clique" | "qbft",
                   "contracts": {"Consortium": address, "EvidenceLog": address, …},
                   "validators": {"threshold": number, "addresses": [address …]}}
-    department = {"id": id, "name": {"zh": text, "en": text, …}, "log": {"origin": text, "vkey": C2SP vkey},
-                  "keys": [key …]}
+    department = {"id": id, "name": {"zh": text, "en": text, …}, "log": log,
+                  "keys": [key …], ["operator": text]}      operator: who runs the node that keeps the log
+    log        = {"origin": text, "vkey": C2SP vkey, ["earlier": [logkey …]]}
+    logkey     = {"vkey": C2SP vkey, "valid_from": time, "valid_to": time | null}    keys that the log had before `vkey`
     key        = {"kid": RFC 7638 thumbprint, "use": "statement" | "encryption" | "anchor", "jwk": RFC 7517 object,
                   "valid_from": time, "valid_to": time | null}
     witness    = {"name": text, "vkey": C2SP vkey, "required": boolean, "operator": text}
     id         = [a-z][a-z0-9-]{1,30}
     address    = "0x" and 40 hex digits, either case (EIP-55 check sums are not checked: they need Keccak)
     time       = RFC 3339 in UTC, whole seconds: 2026-01-31T08:00:00Z
+
+`earlier` is left out where there is none. A checkpoint carries no time, so one by an earlier key is good as a
+checkpoint; when it was signed, its witnesses and its anchor say. `contracts` may name, as "EvidenceLog-1",
+"EvidenceLog-2" … (oldest first), contracts that EvidenceLog carries on: anchors of their time stand there.
 
 A key is valid from `valid_from` until just before `valid_to`; null is "not ended". Unknown members survive parsing and
 serialising. Malformed means the shape is wrong; TrustRefused means the file is well formed but cannot decide anything.
@@ -51,6 +57,7 @@ _KINDS: dict[str, type[jwks.PublicKey]] = {
     "anchor": EllipticCurvePublicKey,
 }
 _DEPARTMENT_ID = re.compile(r"[a-z][a-z0-9-]{1,30}")
+_EARLIER_LOG = re.compile(r"EvidenceLog-[1-9][0-9]*")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
 
@@ -78,11 +85,12 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
-    """A department's log: the origin line of its checkpoints and the key that signs them."""
+class LogKey:
+    """A key that signed a log's checkpoints before the present one did. Times as in `Key`."""
 
-    origin: str
     vkey: str
+    valid_from: int
+    valid_to: int | None
     unknown: dict[str, Any] = field(default_factory=dict)
     key: VerifierKey = field(init=False, repr=False, compare=False)
 
@@ -91,13 +99,38 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class Log:
+    """A department's log: the origin line of its checkpoints, the key that signs them, and those that did before."""
+
+    origin: str
+    vkey: str
+    earlier: tuple[LogKey, ...] = ()
+    unknown: dict[str, Any] = field(default_factory=dict)
+    key: VerifierKey = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", VerifierKey.parse(self.vkey))
+
+    @property
+    def vkeys(self) -> tuple[VerifierKey, ...]:
+        """All its keys, the present one first."""
+        return (self.key, *(earlier.key for earlier in self.earlier))
+
+    def ended(self, key: VerifierKey) -> int | None:
+        """When an earlier key ended, in seconds since 1970; None for the present one."""
+        return next((earlier.valid_to for earlier in self.earlier if earlier.key == key), None)
+
+
+@dataclass(frozen=True, slots=True)
 class Department:
-    """A department: its names by language, its one log, its keys of all times."""
+    """A department: its names by language, its one log, its keys of all times, and who runs the node that keeps log
+    and keys (None: not said)."""
 
     id: str
     name: dict[str, str]
     log: Log
     keys: tuple[Key, ...]
+    operator: str | None = None
     unknown: dict[str, Any] = field(default_factory=dict)
 
 
@@ -119,6 +152,13 @@ class Chain:
     contracts: dict[str, str]
     validators: Validators
     unknown: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def evidence_logs(self) -> tuple[str, ...]:
+        """The addresses, in lower case, that an anchor may stand at: the present EvidenceLog's first."""
+        present = [address for name, address in self.contracts.items() if name == "EvidenceLog"]
+        earlier = [address for name, address in self.contracts.items() if _EARLIER_LOG.fullmatch(name)]
+        return tuple(address.lower() for address in present + earlier)
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,8 +340,14 @@ def _department(members: _Members) -> Department:
     return Department(
         id=department_id,
         name=_names(members.members("name")),
-        log=Log(origin=log.text("origin"), vkey=log.text("vkey"), unknown=log.rest),
+        log=Log(
+            origin=log.text("origin"),
+            vkey=log.text("vkey"),
+            earlier=log.each("earlier", _log_key) if "earlier" in log.rest else (),
+            unknown=log.rest,
+        ),
         keys=members.each("keys", _key),
+        operator=members.text("operator") if "operator" in members.rest else None,
         unknown=members.rest,
     )
 
@@ -317,17 +363,32 @@ def _key(members: _Members) -> Key:
     use = members.text("use")
     if use not in _KINDS:
         raise Malformed("trust file", f"use of {members.where} must be one of {', '.join(_KINDS)}")
-    if "valid_to" not in members.rest:
-        raise Malformed("trust file", f"valid_to of {members.where} must be a time or null")
-    ends = members.rest["valid_to"] is not None or members.rest.pop("valid_to")
     return Key(
         kid=members.text("kid"),
         use=cast(Use, use),
         jwk=members.take("jwk", dict, "an object"),
         valid_from=parse_time(members.text("valid_from")),
-        valid_to=parse_time(members.text("valid_to")) if ends else None,
+        valid_to=_valid_to(members),
         unknown=members.rest,
     )
+
+
+def _log_key(members: _Members) -> LogKey:
+    return LogKey(
+        vkey=members.text("vkey"),
+        valid_from=parse_time(members.text("valid_from")),
+        valid_to=_valid_to(members),
+        unknown=members.rest,
+    )
+
+
+def _valid_to(members: _Members) -> int | None:
+    if "valid_to" not in members.rest:
+        raise Malformed("trust file", f"valid_to of {members.where} must be a time or null")
+    if members.rest["valid_to"] is None:
+        del members.rest["valid_to"]
+        return None
+    return parse_time(members.text("valid_to"))
 
 
 def _witness(members: _Members) -> Witness:
@@ -365,10 +426,13 @@ def _check_departments(departments: tuple[Department, ...]) -> None:
     for department in departments:
         if not any(key.use == "statement" for key in department.keys):
             raise TrustRefused(f"Department {department.id} has no statement key, so nothing of it could be proven.")
-        if department.log.key.name != department.log.origin:
-            raise TrustRefused(f"The log key of department {department.id} has another name than the log's origin.")
-        if department.log.key.type != ED25519:
-            raise TrustRefused(f"The log key of department {department.id} is not an Ed25519 note key.")
+        for vkey in department.log.vkeys:
+            if vkey.name != department.log.origin:
+                raise TrustRefused(f"A log key of department {department.id} has another name than the log's origin.")
+            if vkey.type != ED25519:
+                raise TrustRefused(f"A log key of department {department.id} is not an Ed25519 note key.")
+        if any(k.valid_to is not None and k.valid_to < k.valid_from for k in department.log.earlier):
+            raise TrustRefused(f"A log key of department {department.id} ends before it begins.")
         for key in department.keys:
             _check_key(department.id, key)
 
@@ -407,7 +471,7 @@ def _check_witnesses(witnesses: tuple[Witness, ...], quorum: int) -> None:
 
 def _check_signers(trust: Trust) -> None:
     # one key under two names would let one signer count twice, or a log witness itself
-    vkeys = [d.log.key for d in trust.departments] + [witness.key for witness in trust.witnesses]
+    vkeys = [vkey for d in trust.departments for vkey in d.log.vkeys] + [witness.key for witness in trust.witnesses]
     _refuse_twice((vkey.public.hex() for vkey in vkeys), "log or witness key")
 
 
@@ -445,22 +509,30 @@ def _chain_json(chain: Chain) -> dict[str, Any]:
 
 def _department_json(department: Department) -> dict[str, Any]:
     keys = sorted(department.keys, key=lambda key: (key.use, key.valid_from, key.kid))
-    return department.unknown | {
+    members = department.unknown | {
         "id": department.id,
         "name": department.name,
-        "log": department.log.unknown | {"origin": department.log.origin, "vkey": department.log.vkey},
+        "log": _log_json(department.log),
         "keys": [_key_json(key) for key in keys],
     }
+    return members if department.operator is None else members | {"operator": department.operator}
+
+
+def _log_json(log: Log) -> dict[str, Any]:
+    members = log.unknown | {"origin": log.origin, "vkey": log.vkey}
+    if not log.earlier:
+        return members
+    earlier = sorted(log.earlier, key=lambda key: (key.valid_from, key.vkey))
+    return members | {"earlier": [key.unknown | {"vkey": key.vkey} | _interval_json(key) for key in earlier]}
+
+
+def _interval_json(key: Key | LogKey) -> dict[str, Any]:
+    ends = None if key.valid_to is None else format_time(key.valid_to)
+    return {"valid_from": format_time(key.valid_from), "valid_to": ends}
 
 
 def _key_json(key: Key) -> dict[str, Any]:
-    return key.unknown | {
-        "kid": key.kid,
-        "use": key.use,
-        "jwk": key.jwk,
-        "valid_from": format_time(key.valid_from),
-        "valid_to": None if key.valid_to is None else format_time(key.valid_to),
-    }
+    return key.unknown | {"kid": key.kid, "use": key.use, "jwk": key.jwk} | _interval_json(key)
 
 
 def _witness_json(witness: Witness) -> dict[str, Any]:

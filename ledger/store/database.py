@@ -37,7 +37,7 @@ class Database:
             event.listen(self.engine, "connect", _configure_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
         else:
-            self.engine = create_engine(self.url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+            self.engine = _postgresql(self.url)
             # said outright, because a server may have other defaults: a writer sees what was committed while it waited
             # for the head's lock, a reader sees one moment only
             self._writing |= {"isolation_level": "READ COMMITTED"}
@@ -82,6 +82,13 @@ def _known_url(url: str | URL) -> URL:
     if known.get_backend_name() not in ("sqlite", "postgresql"):
         raise CouldNotRun(f"the database must be SQLite or PostgreSQL, not {known.get_backend_name()}")
     return known
+
+
+def _postgresql(url: URL) -> Engine:
+    try:
+        return create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+    except ImportError as error:
+        raise CouldNotRun("PostgreSQL needs its driver: run `pip install 'yunxi[postgresql]'`") from error
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -9,6 +9,8 @@ attachments  no: streaming AEAD, digest in the statement       no; the files lie
 keks         no: HPKE, opens only for the department           no; losing one forgets its epoch        epochs
 checkpoints  no: signed notes                                  could be signed again at the same size  anchoring rounds
 anchors      no: a copy of what the chain says                 could be read from the chain again      anchoring rounds
+cosignatures no: signed by the witnesses                       no; a witness signs only its newest     anchoring rounds
+witness_…    heads: yes, they are what a witness promises      heads: never, see docs/witnesses.md     logs × witnesses
 
 `position` numbers an entry across the node: log number × 2^40 + index in its log. One integer key keeps a log's
 rows in order, costs no second index, and leaves room for 8 million logs of 10^12 entries.
@@ -16,7 +18,7 @@ rows in order, costs no second index, and leaves room for 8 million logs of 10^1
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 metadata = MetaData()
 
@@ -104,6 +106,52 @@ anchors = Table(
     Column("transaction", LargeBinary(32), nullable=False),
     Column("block_time", BigInteger, nullable=False),
     Column("anchored_at", BigInteger, nullable=False),
+)
+
+cosignatures = Table(
+    "cosignatures",
+    metadata,
+    Column("log", Integer, primary_key=True, autoincrement=False),
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("witness", String(400), primary_key=True),
+    Column("line", LargeBinary, nullable=False),
+    Column("time", BigInteger, nullable=False),
+)
+
+# how asking a witness for one of our logs went the last time
+witness_calls = Table(
+    "witness_calls",
+    metadata,
+    Column("log", Integer, primary_key=True, autoincrement=False),
+    Column("witness", String(400), primary_key=True),
+    Column("asked_at", BigInteger, nullable=False),
+    Column("problem", Text, nullable=True),
+    Column("refused", Boolean, nullable=False),
+)
+
+# the state of the witnesses that run on this database, by their verifier keys
+witness_heads = Table(
+    "witness_heads",
+    metadata,
+    Column("witness", String(400), primary_key=True),
+    Column("origin", String(200), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("root", LargeBinary(32), nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("note", LargeBinary, nullable=True),
+)
+
+witness_conflicts = Table(
+    "witness_conflicts",
+    metadata,
+    Column("witness", String(400), primary_key=True),
+    Column("origin", String(200), primary_key=True),
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("root", LargeBinary(32), primary_key=True),
+    Column("note", LargeBinary, nullable=False),
+    Column("head", LargeBinary, nullable=True),
+    Column("proven", Boolean, nullable=False),
+    Column("kept_at", BigInteger, nullable=False),
 )
 
 

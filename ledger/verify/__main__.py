@@ -83,7 +83,8 @@ def _parser() -> argparse.ArgumentParser:
         "files",
         nargs="+",
         metavar="FILE",
-        help="records (.sd-jwt), receipts (.tlog-proof) and attachments, in any order; recognised by their content",
+        help="records (.sd-jwt), receipts (.tlog-proof), anchor evidence (.anchor.json) and attachments, in any order; "
+        "recognised by their content",
     )
     parser.add_argument("--trust", required=True, metavar="FILE", help="the trust file: whose keys are to be believed")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -108,9 +109,10 @@ def _examine(names: Sequence[str], trust_name: str, allow_unlogged: bool) -> Rep
     data = _bytes_of(trust_name, MAX_TRUST_BYTES + 1)
     try:
         trust = Trust.parse(data)
+        verifier = Verifier(trust)
     except YunxiError as error:
         return Report(trust=None, error=error)
-    findings = examine(Verifier(trust), files, allow_unlogged=allow_unlogged)
+    findings = examine(verifier, files, allow_unlogged=allow_unlogged)
     source = TrustFile(file=trust_name, sha256=hashlib.sha256(data).hexdigest(), consortium=trust.consortium)
     return Report(trust=source, findings=tuple(findings))
 

@@ -1,7 +1,7 @@
 """Files of any kind in any order: which is which, which belong together, and what each of them proves.
 
-Kinds are told by content, receipts and records are paired by leaf hash, attachments by size and SHA-256; file names
-decide nothing. Pure: whoever calls has read the files.
+Kinds are told by content, receipts and records are paired by leaf hash, anchor evidence and receipts by the log's root,
+attachments by size and SHA-256; file names decide nothing. Pure: whoever calls has read the files.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Literal
 
 from ledger.errors import Refusal, YunxiError
 from ledger.formats.checkpoint import Checkpoint
+from ledger.formats.evidence import HEAD as EVIDENCE_HEAD
+from ledger.formats.evidence import MAX_EVIDENCE_BYTES, AnchorClaim, AnchorEvidence
 from ledger.formats.merkle import leaf_hash, verify_inclusion
 from ledger.formats.note import Note
 from ledger.formats.sdjwt import MAX_PRESENTATION_BYTES
@@ -20,7 +22,7 @@ from ledger.verify.facts import Attachment, Facts
 from ledger.verify.refusals import refusal
 from ledger.verify.verifier import Verifier
 
-Kind = Literal["record", "receipt", "file"]
+Kind = Literal["record", "receipt", "evidence", "file"]
 
 HEAD_BYTES = 64
 MAX_KEPT_BYTES = MAX_PRESENTATION_BYTES
@@ -32,7 +34,8 @@ _RECORD_HEAD = b"eyJ"
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A file as it was handed in. `data` is kept for records and receipts, size and SHA-256 for all other files."""
+    """A file as it was handed in. `data` is kept for records, receipts and anchor evidence, size and SHA-256 for all
+    other files."""
 
     name: str
     kind: Kind
@@ -46,7 +49,8 @@ class Finding:
     """What was found about one file. `error` None means good.
 
     For a record `facts` hold as far as verification came: with an error they may still be there, without a receipt.
-    For a receipt or an attachment they are those of its record. `attachments`: which handed-in file is which.
+    For a receipt, an attachment or anchor evidence they are those of its record. `attachments`: which handed-in file is
+    which.
     """
 
     given: Given
@@ -63,19 +67,32 @@ def kind_of(head: bytes, size: int) -> Kind:
         return "receipt"
     if start.startswith(_RECORD_HEAD) and size <= MAX_PRESENTATION_BYTES:
         return "record"
+    if start.startswith(EVIDENCE_HEAD) and size <= MAX_EVIDENCE_BYTES:
+        return "evidence"
     return "file"
 
 
 def examine(verifier: Verifier, files: Sequence[Given], *, allow_unlogged: bool = False) -> list[Finding]:
-    """A finding for every file, in the order given. A record without a receipt is refused unless `allow_unlogged`."""
+    """A finding for every file, in the order given. A record without a receipt is refused unless `allow_unlogged`.
+
+    Anchor evidence that does not hold is a finding of its own and takes nothing from the record and the receipt.
+    """
     records = [n for n, given in enumerate(files) if given.kind == "record"]
     receipts = [n for n, given in enumerate(files) if given.kind == "receipt"]
+    evidence = [n for n, given in enumerate(files) if given.kind == "evidence"]
     pairs = _pair(files, records, receipts)
+    claims = _pair_evidence(files, receipts, evidence)
     findings: dict[int, Finding] = {}
     for n in records:
         own = [m for m in receipts if pairs.get(m) == n]
         findings |= {m: _verify(verifier, files[n], files[m]) for m in own}
+        for e, m in ((e, m) for e in evidence for m in own if m in claims[e]):
+            judged, findings[m] = _with_evidence(verifier, findings[m], files[m], files[e])
+            if e not in findings or findings[e].error is not None:
+                findings[e] = judged
         findings[n] = _record(verifier, files[n], [findings[m] for m in own], allow_unlogged)
+    for e in evidence:
+        findings[e] = findings.get(e) or _evidence_alone(files[e])
     for m in receipts:
         findings[m] = _receipt(files[m], findings.get(m))
     for n, given in enumerate(files):
@@ -103,6 +120,36 @@ def _pair(files: Sequence[Given], records: list[int], receipts: list[int]) -> di
     return pairs
 
 
+def _pair_evidence(files: Sequence[Given], receipts: list[int], evidence: list[int]) -> dict[int, set[int]]:
+    """Anchor evidence → receipts whose checkpoint it is about. What is left over is paired if there is one of each."""
+    states = {m: _state(files[m].data) for m in receipts}
+    pairs: dict[int, set[int]] = {}
+    for e in evidence:
+        claim = _claim(files[e].data)
+        pairs[e] = {m for m in receipts if claim is not None and states[m] == (claim.size, claim.root)}
+    left = [e for e in evidence if not pairs[e]]
+    without = set(receipts).difference(*pairs.values())
+    if len(left) == len(without) == 1:
+        pairs[left[0]] = without
+    return pairs
+
+
+def _claim(evidence: bytes) -> AnchorClaim | None:
+    try:
+        return AnchorEvidence.parse(evidence).claim
+    except Refusal:
+        return None
+
+
+def _state(receipt: bytes) -> tuple[int, bytes] | None:
+    """Size and root of the log in a receipt, unchecked."""
+    try:
+        checkpoint = Checkpoint.parse(Note.parse(TlogProof.parse(receipt).checkpoint).text)
+    except Refusal:
+        return None
+    return checkpoint.size, checkpoint.root
+
+
 def _belongs(leaf: bytes, receipt: bytes) -> bool:
     """Whether the receipt speaks of this leaf. Nothing signed is checked here: the recipe does that."""
     try:
@@ -121,6 +168,25 @@ def _verify(verifier: Verifier, record: Given, receipt: Given | None) -> Finding
         # a bad receipt does not undo what the record's own signature shows
         alone = _verify(verifier, record, None) if receipt else None
         return Finding(record, error, alone.facts if alone else None)
+
+
+def _with_evidence(verifier: Verifier, pair: Finding, receipt: Given, evidence: Given) -> tuple[Finding, Finding]:
+    """The findings about the evidence and about the pair of record and receipt that it belongs to."""
+    if pair.error is not None or pair.facts is None:
+        return Finding(evidence, refusal("evidence-unverified", receipt=receipt.name)), pair
+    try:
+        facts = verifier.confirm(pair.facts, evidence.data)
+    except Refusal as error:
+        return Finding(evidence, error), pair
+    return Finding(evidence, None, facts), replace(pair, facts=facts)
+
+
+def _evidence_alone(evidence: Given) -> Finding:
+    try:
+        AnchorEvidence.parse(evidence.data)
+    except Refusal as error:
+        return Finding(evidence, error)
+    return Finding(evidence, refusal("evidence-alone"))
 
 
 def _record(verifier: Verifier, record: Given, tried: list[Finding], allow_unlogged: bool) -> Finding:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ledger.formats.receipt import AnchorHint
-from ledger.formats.trust import Department, Key
+from ledger.formats.trust import Department, Key, Validators
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,31 @@ class Cosigned:
 
 
 @dataclass(frozen=True, slots=True)
+class Sealer:
+    """A validator of the trust file. `address` is 0x and lowercase hex; `name` is empty where the file gives none."""
+
+    address: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class OnChain:
+    """The trust file's contract accepted the log's state in this block, and the chain's validators sealed it."""
+
+    contract: str
+    block_number: int
+    block_hash: str
+    time: int
+    """Of the block, in seconds since 1970, by its validators' clocks."""
+    transaction: str
+    sealed_by: tuple[Sealer, ...]
+    """In the trust file's order: those who sealed the block or one on top of it; at least `threshold`."""
+    threshold: int
+    validators: int
+    """How many the trust file names."""
+
+
+@dataclass(frozen=True, slots=True)
 class Logged:
     """The record stands in its department's log, and the department signed the log's state."""
 
@@ -51,13 +76,19 @@ class Logged:
     """In the trust file's order; it met the quorum and holds every required witness."""
     quorum: int
     anchor: AnchorHint | None
-    """Signed by the log's key and on the trust file's chain and contract; whether it stands there was not asked.
+    """Signed by the log's key and on the trust file's chain and contract; that it stands there is what `on_chain` says.
     None: the receipt names no anchor."""
+    log_key_ended: int | None = None
+    """When the key that signed the log's state ended, seconds since 1970; None: it is the log's present one."""
+    on_chain: OnChain | None = None
+    """None: no evidence was given."""
 
     @property
     def seen_at(self) -> int | None:
-        """The earliest time at which a witness saw the log with the record in it; None without a witness."""
-        return min((c.time for c in self.cosigned), default=None)
+        """The earliest time at which somebody outside the department, a witness or the chain's validators, confirmed
+        the log with the record in it; None without any."""
+        times = [c.time for c in self.cosigned] + ([self.on_chain.time] if self.on_chain else [])
+        return min(times, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +103,7 @@ class Facts:
     consortium: str
     engine: str
     """Of the trust file's chain."""
+    validators: Validators
     department: Department
     key: Key
     sealed_at: int

@@ -14,6 +14,7 @@ from ledger.errors import (
     KeyRefused,
     Malformed,
     NotProven,
+    TrustRefused,
     YunxiError,
 )
 from ledger.verify.words import Value, clean, fill
@@ -74,6 +75,97 @@ _REASONS = {
         "The receipt names an anchor in contract {found}, but the trust file's contract is {expected}.",
         "回执所载锚定位于合约{found}，而信任文件载明的合约为{expected}，二者不符。",
     ),
+    "evidence-embedded": _Reason(
+        AnchorInvalid,
+        "The trust file's chain is run by the operator of the ledger alone and has no validators. "
+        "For such a chain no proof by validators exists, so this file proves nothing.",
+        "信任文件载明的区块链由账本运营方单方运行，没有验证节点，不存在由验证节点作出的证明，本文件不能证明任何事项。",
+    ),
+    "evidence-no-rule": _Reason(
+        TrustRefused,
+        "The trust file does not say how many of the chain's validators must have sealed a block, so the evidence "
+        "cannot be judged. Ask for a trust file that names the validators.",
+        "信任文件未载明须有多少个验证节点签封，无法据以核验该锚定证据。请索取载明验证节点的信任文件。",
+    ),
+    "evidence-other-log": _Reason(
+        AnchorInvalid,
+        "The anchor evidence is for another log than that of {department}. Ask for the evidence of this receipt.",
+        "该锚定证据并非针对{department}的日志。请索取与该回执对应的锚定证据。",
+    ),
+    "evidence-other-state": _Reason(
+        AnchorInvalid,
+        "The anchor evidence is for another state of the log ({found} entries) than the receipt ({expected} entries). "
+        "Ask for the evidence of this receipt.",
+        "该锚定证据所针对的日志状态（{found}条记录）与回执（{expected}条记录）不符。请索取与该回执对应的锚定证据。",
+    ),
+    "evidence-header": _Reason(
+        AnchorInvalid,
+        "A block in the anchor evidence does not have the form that this chain's blocks have: it was changed, "
+        "or comes from a chain of another kind.",
+        "锚定证据中的区块不符合该区块链的规定格式：已被改动，或者出自其他种类的区块链。",
+    ),
+    "evidence-not-linked": _Reason(
+        AnchorInvalid,
+        "Block {block} in the anchor evidence does not follow the block before it: "
+        "one of the two was changed or replaced.",
+        "锚定证据中的第{block}号区块与其前一区块不相衔接：二者之一已被改动或者替换。",
+    ),
+    "evidence-seal": _Reason(
+        AnchorInvalid,
+        "A seal on block {block} in the anchor evidence is not by any validator that the trust file names: "
+        "the block or the seal was changed, or a stranger made it.",
+        "锚定证据中第{block}号区块上的签封并非出自信任文件载明的验证节点：区块或者签封被改动，或者系他人所作。",
+    ),
+    "evidence-seal-twice": _Reason(
+        AnchorInvalid,
+        "Block {block} in the anchor evidence carries two seals of the same validator, which no honest block does.",
+        "锚定证据中第{block}号区块上有同一验证节点的两个签封，正常的区块不会如此。",
+    ),
+    "evidence-threshold": _Reason(
+        AnchorInvalid,
+        "The trust file asks for the seals of {threshold} different validators, and the anchor evidence has those of "
+        "{found}. Fetch it again later.",
+        "信任文件要求至少{threshold}个不同的验证节点签封，锚定证据中只有{found}个。请稍后重新索取。",
+    ),
+    "evidence-other-block": _Reason(
+        AnchorInvalid,
+        "The anchor evidence is about block {found}, but the receipt names block {expected}.",
+        "锚定证据所载区块为{found}，而回执所载区块为{expected}，二者不符。",
+    ),
+    "evidence-transaction": _Reason(
+        AnchorInvalid,
+        "The anchor evidence does not show that its transaction stands in the block: it was changed or is of another "
+        "block.",
+        "锚定证据不能证明所附交易载于该区块：证据被改动，或者取自其他区块。",
+    ),
+    "evidence-other-transaction": _Reason(
+        AnchorInvalid,
+        "The anchor evidence is about transaction {found}, but the receipt names transaction {expected}.",
+        "锚定证据所载交易为{found}，而回执所载交易为{expected}，二者不符。",
+    ),
+    "evidence-receipt": _Reason(
+        AnchorInvalid,
+        "The anchor evidence does not show what became of the transaction in the block: "
+        "it was changed or is of another block.",
+        "锚定证据不能证明该交易在该区块中的执行结果：证据被改动，或者取自其他区块。",
+    ),
+    "evidence-event": _Reason(
+        AnchorInvalid,
+        "The transaction in the anchor evidence did not make contract {contract} accept this state of the log "
+        "({size} entries).",
+        "锚定证据所载交易并未使合约{contract}接受该日志状态（{size}条记录）。",
+    ),
+    "evidence-alone": _Reason(
+        AnchorInvalid,
+        "This anchor evidence belongs to none of the receipts handed in. Hand in the record and its .tlog-proof file "
+        "as well.",
+        "该锚定证据与所提交的各份回执均不对应。请一并提交记录及其 .tlog-proof 回执文件。",
+    ),
+    "evidence-unverified": _Reason(
+        NotProven,
+        "This anchor evidence belongs to the receipt {receipt}, but that receipt itself is not verified.",
+        "该锚定证据与回执“{receipt}”对应，但该回执本身未通过核验。",
+    ),
     "unlogged": _Reason(
         NotProven,
         "No receipt for this record was handed in, so it is not proven that the record stands in the "
@@ -88,9 +180,10 @@ _REASONS = {
     ),
     "file-unknown": _Reason(
         DisclosureInvalid,
-        "This file is neither a record nor a receipt, and no verified record names a file with this content: "
+        "This file is neither a record nor a receipt nor anchor evidence, "
+        "and no verified record names a file with this content: "
         "it was changed, or it belongs to another record, or the part that names it is withheld.",
-        "该文件既不是记录，也不是回执，且核验通过的记录均未载明内容与之相同的附件："
+        "该文件既不是记录、回执，也不是锚定证据，且核验通过的记录均未载明内容与之相同的附件："
         "可能已被改动，或者属于其他记录，或者载明该附件的部分未予出示。",
     ),
     "attachment-unverified": _Reason(
@@ -186,6 +279,7 @@ _FORMATS = {
     "tree size": {"en": "the state of the log in the receipt", "zh": "回执中的日志状态"},
     "root hash": {"en": "the state of the log in the receipt", "zh": "回执中的日志状态"},
     "anchor of the receipt": {"en": "the anchor in the receipt", "zh": "回执中的锚定信息"},
+    "anchor evidence": {"en": "the anchor evidence", "zh": "锚定证据"},
     "trust file": {"en": "the trust file", "zh": "信任文件"},
     "JWK": {"en": "a key in the trust file", "zh": "信任文件中的密钥"},
     "verifier key": {"en": "a key in the trust file", "zh": "信任文件中的密钥"},

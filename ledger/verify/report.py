@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from ledger.errors import YunxiError
 from ledger.verify.bundle import Finding
+from ledger.verify.control import control
 from ledger.verify.facts import Attachment, Cosigned, Facts, Logged, Unit
 from ledger.verify.layout import Layout
 from ledger.verify.refusals import explain
@@ -36,6 +37,7 @@ _LABELS = {
     "proven": {"en": "What is proven", "zh": "已证明的事项"},
     "still_proven": {"en": "What is proven nevertheless", "zh": "虽未通过核验，仍可证明的事项"},
     "not_proven": {"en": "What is NOT proven", "zh": "未能证明的事项"},
+    "control": {"en": "Who controls what, as the trust file says it", "zh": "各环节由谁控制（以信任文件所载为准）"},
     "content": {"en": "What the record says, as far as it is shown", "zh": "记录内容（已出示部分）"},
     "trust": {"en": "Trust file", "zh": "信任文件"},
     "consortium": {"en": "consortium", "zh": "所属联盟"},
@@ -123,6 +125,8 @@ def _proven(finding: Finding, lang: str) -> list[str]:
         return []
     if finding.given.kind == "record":
         return proven(facts, finding.attachments, lang)
+    if finding.given.kind == "evidence":
+        return [sentence("evidence-of", lang, record=facts.record_id)]
     if attachment is None:
         return [sentence("receipt-of", lang, record=facts.record_id)]
     return [sentence("attachment-of", lang, name=attachment.name, record=facts.record_id)]
@@ -144,7 +148,7 @@ def _finding_json(finding: Finding, lang: str) -> dict[str, Any]:
         "file": clean(finding.given.name),
         "verdict": "bad" if finding.error else "good",
         "error": _error_json(finding.error, lang),
-        "facts": _facts_json(finding),
+        "facts": _facts_json(finding, lang),
         "proven": _proven(finding, lang),
         "not_proven": _not_proven(finding, lang),
     }
@@ -154,7 +158,7 @@ def _error_json(error: YunxiError | None, lang: str) -> dict[str, str] | None:
     return {"code": error.code, "message": explain(error, lang)} if error else None
 
 
-def _facts_json(finding: Finding) -> dict[str, Any] | None:
+def _facts_json(finding: Finding, lang: str) -> dict[str, Any] | None:
     facts = finding.facts
     if facts is None:
         return None
@@ -162,6 +166,8 @@ def _facts_json(finding: Finding) -> dict[str, Any] | None:
         return {"kind": "attachment", "record_id": facts.record_id} | asdict(finding.attachment)
     if finding.given.kind == "receipt":
         return {"kind": "receipt", "record_id": facts.record_id, "log": _logged_json(facts.logged)}
+    if finding.given.kind == "evidence":
+        return {"kind": "evidence", "record_id": facts.record_id, "log": _logged_json(facts.logged)}
     return {
         "kind": "record",
         "record_id": facts.record_id,
@@ -177,6 +183,7 @@ def _facts_json(finding: Finding) -> dict[str, Any] | None:
         "attachments": [_attachment_json(a, finding.attachments) for a in facts.attachments],
         "engine": facts.engine,
         "log": _logged_json(facts.logged),
+        "control": [row.members(lang) for row in control(facts)],
     }
 
 
@@ -199,6 +206,7 @@ def _logged_json(logged: Logged | None) -> dict[str, Any] | None:
         "cosigned": [_cosigned_json(c) for c in logged.cosigned],
         "quorum": logged.quorum,
         "anchor": logged.anchor.members() if logged.anchor else None,
+        "on_chain": asdict(logged.on_chain) if logged.on_chain else None,
     }
 
 
@@ -239,6 +247,9 @@ def _record_text(finding: Finding, facts: Facts, lang: str, layout: Layout) -> I
         yield from ("", "  " + layout.heading(_label(heading, lang)))
         for number, text in enumerate(sentences, 1):
             yield from layout.item(f"  {number:2}. ", text)
+    yield from ("", "  " + layout.heading(_label("control", lang)))
+    for part, hands in (row.text(lang) for row in control(facts)):
+        yield from layout.item(f"    {part}{_label('colon', lang)}", hands)
     if facts.units:
         yield from ("", "  " + layout.heading(_label("content", lang)))
         yield from _content(facts, lang, layout)

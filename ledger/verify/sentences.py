@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ledger.verify.facts import Attachment, Facts, Logged
+from ledger.verify.control import in_other_hands
+from ledger.verify.facts import Attachment, Facts, Logged, OnChain
 from ledger.verify.words import Duration, Moment, Span, Value, fill
 
 _SENTENCES: dict[str, dict[str, str]] = {
@@ -60,6 +61,25 @@ _SENTENCES: dict[str, dict[str, str]] = {
         "en": "The trust file asks for the confirmation of at least {quorum} witnesses. The receipt has {found}.",
         "zh": "信任文件要求至少{quorum}个见证方确认，本回执有{found}个，符合要求。",
     },
+    "on-chain": {
+        "en": "The blockchain holds this state of the log: its contract {contract} accepted it in block {block} "
+        "(transaction {transaction}), and the validators {sealers} sealed that block or blocks on top of it. "
+        "These are {found} of the {total} validators that the trust file names; it asks for at least {threshold}.",
+        "zh": "该日志状态已由区块链接受：合约{contract}在第{block}号区块中予以接受（交易号{transaction}），"
+        "验证节点{sealers}签封了该区块或者其后续区块。信任文件共载明{total}个验证节点，要求至少{threshold}个签封，"
+        "现有{found}个。",
+    },
+    "on-chain-time": {
+        "en": "The block's time is {time}. By the validators' word, the record existed at that time at the latest.",
+        "zh": "该区块的时间为{time}。据各验证节点确认，该记录至迟于该时间已经存在。",
+    },
+    "on-chain-once": {
+        "en": "That contract, which the trust file names, accepts only one state of a log for each number of entries, "
+        "and only states that continue what it accepted before: "
+        "another history of this log cannot stand on that chain.",
+        "zh": "信任文件载明的该合约对同一条数的日志只接受一种状态，且只接受延续既有内容的状态："
+        "该区块链上不可能另有该日志的其他版本。",
+    },
     # --- not proven: time and log ---
     "not-time": {
         "en": "The exact time of sealing. {time} is the time of the department's own clock; nobody else confirmed it.",
@@ -67,13 +87,13 @@ _SENTENCES: dict[str, dict[str, str]] = {
     },
     "not-time-later": {
         "en": "The exact time of sealing. {time} is the time of the department's own clock; nobody else confirmed it. "
-        "The first confirmation by a witness came {delay} later.",
-        "zh": "存证的准确时间。{time}系该部门自身时钟所载，未经其他方确认；最早的见证方确认在其后{delay}作出。",
+        "The first confirmation by others came {delay} later.",
+        "zh": "存证的准确时间。{time}系该部门自身时钟所载，未经其他方确认；最早的外部确认在其后{delay}作出。",
     },
     "not-time-contradicted": {
         "en": "That the department's clock was right. The record claims to have been sealed at {time}, "
-        "but a witness had already seen it at {seen}: one of the two clocks was wrong.",
-        "zh": "该部门的时钟是否准确。记录所载存证时间为{time}，而见证方在此之前的{seen}即已见到该记录，"
+        "but others had already confirmed it at {seen}: one of the two clocks was wrong.",
+        "zh": "该部门的时钟是否准确。记录所载存证时间为{time}，而外部确认在此之前的{seen}即已作出，"
         "可见二者之中至少有一方的时钟有误。",
     },
     "not-key-ended": {
@@ -82,9 +102,21 @@ _SENTENCES: dict[str, dict[str, str]] = {
         "zh": "该记录是否确系在密钥有效期内签署。该密钥的有效期已于{ended}届满，而最早的外部确认时间为{seen}，"
         "晚于届满时间。",
     },
+    "not-key-ended-unseen": {
+        "en": "That the record was really sealed while the key was valid. The key's validity ended at {ended}, and "
+        "nobody outside the department confirmed the record before. Whoever had the key could date a record back.",
+        "zh": "该记录是否确系在密钥有效期内签署。该密钥的有效期已于{ended}届满，在此之前没有部门以外的确认；"
+        "持有该密钥者可能倒填存证时间。",
+    },
+    "not-log-key-ended": {
+        "en": "That the department signed this state of the log while the key it used was the log's. "
+        "That key's validity ended at {ended}, and there is no outside confirmation from before.",
+        "zh": "该部门签名确认日志状态时，所用密钥是否仍为该日志的有效密钥。该密钥的有效期已于{ended}届满，"
+        "在此之前没有外部确认。",
+    },
     "not-since": {
-        "en": "Since when the record has existed. No witness outside the department confirmed a time.",
-        "zh": "该记录自何时起存在。没有部门以外的见证方对时间予以确认。",
+        "en": "Since when the record has existed. Nobody outside the department confirmed a time.",
+        "zh": "该记录自何时起存在。没有部门以外的任何一方对时间予以确认。",
     },
     "not-timestamp": {
         "en": "A time certified by a time-stamping authority. No trusted timestamp is part of this evidence.",
@@ -105,6 +137,12 @@ _SENTENCES: dict[str, dict[str, str]] = {
         "Who operates them is what the trust file says.",
         "zh": "见证方是否独立于该部门、其时钟是否准确。见证方的运营单位以信任文件所载为准。",
     },
+    "not-independent-same": {
+        "en": "That witness {witness} would contradict {operator}, which runs both this witness and the node "
+        "that keeps the log. Its confirmation proves nothing against {operator}.",
+        "zh": "见证方“{witness}”能否制约“{operator}”。该单位既运营该见证方，又运营保存该日志的节点，"
+        "该见证方的确认对该单位不具有证明作用。",
+    },
     # --- not proven: anchor ---
     "not-anchored": {
         "en": "An anchor on a blockchain. The receipt names none; it may have been issued before the anchoring.",
@@ -113,19 +151,29 @@ _SENTENCES: dict[str, dict[str, str]] = {
     "not-anchor-embedded": {
         "en": "That the blockchain confirms anything. The department states an anchor in block {block} at {time}, "
         "but this chain (number {chain}) is run by the operator of the ledger alone: the anchor cannot be checked "
-        "without that operator, and it proves nothing against that operator.",
+        "without that operator, and it proves nothing against that operator. "
+        "A proof by the chain's validators does not exist, for there are none.",
         "zh": "区块链锚定的证明作用。该部门称已于{time}锚定在第{block}号区块，"
         "但该区块链（编号{chain}）由账本运营方单方运行，"
-        "离开运营方即无法核验，对运营方自身不具有证明作用。",
+        "离开运营方即无法核验，对运营方自身不具有证明作用。该区块链没有验证节点，不存在由验证节点作出的证明。",
     },
     "not-anchor-asked": {
         "en": "That the anchor stands on the blockchain. The department signed that it is in block {block} of "
         "chain "
-        "{chain} at {time}, in transaction {transaction}. This program works without a network and did not ask "
-        "the chain; any of its nodes can be asked for that transaction.",
+        "{chain} at {time}, in transaction {transaction}. "
+        "No valid anchor evidence (.anchor.json) was handed in for it. "
+        "This program works without a network and did not ask the chain; any of its nodes can be asked for that "
+        "transaction.",
         "zh": "锚定是否确已上链。该部门签名声明已于{time}锚定在编号{chain}的区块链第{block}号区块，"
         "交易号为{transaction}。"
-        "本程序离线运行，未向该链查证；凭上述交易号可向该链任一节点查证。",
+        "未提交对应的有效锚定证据（.anchor.json）。本程序离线运行，未向该链查证；凭上述交易号可向该链任一节点查证。",
+    },
+    "not-chain-independent": {
+        "en": "That the chain's validators act independently of one another and of the department, "
+        "that their clocks are right, and that the chain still holds that block. "
+        "Who the validators are is what the trust file says.",
+        "zh": "各验证节点相互之间以及与该部门之间是否独立、其时钟是否准确，以及该区块链目前是否仍保有该区块。"
+        "验证节点的身份以信任文件所载为准。",
     },
     # --- not proven: content ---
     "not-truth": {
@@ -170,6 +218,11 @@ _SENTENCES: dict[str, dict[str, str]] = {
     "receipt-of": {
         "en": "This is the receipt of record {record}. What it proves is said with that record.",
         "zh": "该文件系记录{record}的回执，其证明的事项见该记录的核验结果。",
+    },
+    "evidence-of": {
+        "en": "This is the blockchain's own proof that the state of the log in the receipt of record {record} "
+        "is anchored. What it proves is said with that record.",
+        "zh": "该文件系区块链就记录{record}的回执所载日志状态已经锚定作出的证明，其证明的事项见该记录的核验结果。",
     },
     "attachment-of": {
         "en": "This is the attachment {name} of record {record}, unchanged.",
@@ -219,6 +272,26 @@ def _logged(facts: Facts, logged: Logged, lang: str) -> Iterator[str]:
         yield sentence("cosigned", lang, witness=c.name, operator=c.operator, time=Moment(c.time))
     if logged.quorum:
         yield sentence("quorum", lang, quorum=logged.quorum, found=len(logged.cosigned))
+    if logged.on_chain is not None:
+        yield from _on_chain(logged.on_chain, lang)
+
+
+def _on_chain(on_chain: OnChain, lang: str) -> Iterator[str]:
+    form = "{}（{}）" if lang == "zh" else "{} ({})"
+    sealers = [form.format(s.name, s.address) if s.name else s.address for s in on_chain.sealed_by]
+    yield sentence(
+        "on-chain",
+        lang,
+        contract=on_chain.contract,
+        block=str(on_chain.block_number),
+        transaction=on_chain.transaction,
+        sealers=("、" if lang == "zh" else ", ").join(sealers),
+        found=len(sealers),
+        total=on_chain.validators,
+        threshold=on_chain.threshold,
+    )
+    yield sentence("on-chain-time", lang, time=Moment(on_chain.time))
+    yield sentence("on-chain-once", lang)
 
 
 def not_proven(facts: Facts, handed_in: Iterable[tuple[str, Attachment]], lang: str) -> list[str]:
@@ -247,8 +320,13 @@ def _times(facts: Facts, lang: str) -> Iterator[str]:
     else:
         yield sentence("not-time-later", lang, time=sealed, delay=Duration(seen - sealed))
     ended = facts.key.valid_to
-    if seen is not None and ended is not None and seen >= ended:
+    if ended is not None and seen is None:
+        yield sentence("not-key-ended-unseen", lang, ended=Moment(ended))
+    if ended is not None and seen is not None and seen >= ended:
         yield sentence("not-key-ended", lang, ended=Moment(ended), seen=Moment(seen))
+    ended = facts.logged.log_key_ended if facts.logged else None
+    if ended is not None and (seen is None or seen >= ended):
+        yield sentence("not-log-key-ended", lang, ended=Moment(ended))
     yield sentence("not-timestamp", lang)
 
 
@@ -257,7 +335,16 @@ def _log(facts: Facts, lang: str) -> Iterator[str]:
     if logged is None:
         yield sentence("not-logged", lang)
         return
-    yield sentence("not-independent" if logged.cosigned else "not-one-log", lang)
+    if logged.cosigned:
+        yield sentence("not-independent", lang)
+        for c in logged.cosigned:
+            if in_other_hands(c.operator, facts.department) is False:
+                yield sentence("not-independent-same", lang, witness=c.name, operator=c.operator)
+    elif logged.on_chain is None:
+        yield sentence("not-one-log", lang)
+    if logged.on_chain is not None:
+        yield sentence("not-chain-independent", lang)
+        return
     anchor = logged.anchor
     if anchor is None:
         yield sentence("not-anchored", lang)

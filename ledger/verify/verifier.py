@@ -8,16 +8,24 @@
      5. Disclosures. Every unit shown is one of those that the statement commits to, and none is shown twice.
      6. Receipt. It parses, strictly.
      7. Log. The receipt is from the log of the department that the statement is from.
-     8. Checkpoint. The log's key signed it.
+     8. Checkpoint. The log's key signed it, or one that the log had earlier.
      9. Witnesses. Every cosignature in the name of a witness of the trust file is good; the required witnesses are
         among them, and there are as many as the quorum asks. Unknown names are ignored.
     10. Inclusion. The path leads from the statement's bytes to the checkpoint's root.
     11. Anchor. If the receipt names one: it is on the trust file's chain and contract, and the log's key signed that
         this checkpoint is anchored there.
-    12. Attachments, one by one, if handed in: size and SHA-256 are those of a unit that is shown.
+    12. Anchor evidence, if handed in. It parses, strictly, and is about the trust file's chain and contract, the
+        department's log, and this checkpoint.
+    13. Seals. Its blocks follow one another; every seal on them is by a validator of the trust file; as many different
+        ones as the threshold asks sealed. The first block is the one that the receipt's anchor names.
+    14. Transaction. The proof leads from that block to a transaction that was signed for this chain, and it is the one
+        that the receipt's anchor names.
+    15. Event. The proof leads from that block to the transaction's receipt: it succeeded, and in it the contract says
+        that it accepted this size and root for this log.
+    16. Attachments, one by one, if handed in: size and SHA-256 are those of a unit that is shown.
 
-Without a receipt steps 6 to 11 are left out and the facts say so. No clock is read: every time comes from the evidence.
-Not checked: whether the anchor stands on the chain, and everything that `sentences` lists as not proven.
+Without a receipt steps 6 to 15 are left out, without anchor evidence 12 to 15, and the facts say so. No clock is read:
+every time comes from the evidence. Not checked: everything that `sentences` lists as not proven.
 """
 
 from __future__ import annotations
@@ -25,16 +33,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, TypeVar, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ledger.errors import Malformed, SignatureInvalid
-from ledger.formats.checkpoint import Checkpoint, open_checkpoint
+from ledger.formats.checkpoint import Checkpoint, open_checkpoint_by
 from ledger.formats.cosignature import verify_cosignature
 from ledger.formats.merkle import leaf_hash, verify_inclusion
-from ledger.formats.receipt import AnchorHint, decode_extra, verify_anchor_hint
+from ledger.formats.receipt import AnchorHint, decode_extra, signed_text, verify_anchor_hint
 from ledger.formats.sdjwt import (
     MAX_PRESENTATION_BYTES,
     Disclosure,
@@ -44,7 +52,8 @@ from ledger.formats.sdjwt import (
 )
 from ledger.formats.tlogproof import TlogProof
 from ledger.formats.trust import Department, Key, Trust
-from ledger.verify.facts import Attachment, Cosigned, Facts, Logged, Unit
+from ledger.verify.chain_evidence import SealRule, verify_evidence
+from ledger.verify.facts import Attachment, Cosigned, Facts, Logged, OnChain, Unit
 from ledger.verify.refusals import refusal
 from ledger.verify.words import Moment, Span
 
@@ -65,23 +74,30 @@ class _Opened:
 
     checkpoint: Checkpoint
     cosigned: tuple[Cosigned, ...]
+    log_key_ended: int | None
 
 
 class Verifier:
     """Verifies any number of records against one trust file. May be shared between threads.
 
-    Checkpoints that passed are remembered, by all their bytes, because many receipts carry the same one; at most
-    256 of them, so memory does not grow.
+    Checkpoints, anchors and anchor evidence that passed are remembered, by all their bytes, because many receipts
+    carry the same one; at most 256 of each, so memory does not grow.
     """
 
     def __init__(self, trust: Trust) -> None:
+        """Raises Malformed or TrustRefused where the trust file says of its validators what does not fit together."""
         # 1
         self._trust = trust
+        self._rule = SealRule(trust.chain)
         self._opened: dict[bytes, _Opened] = {}
         self._anchors: dict[tuple[bytes, bytes], AnchorHint] = {}
+        self._on_chain: dict[tuple[bytes, bytes, bytes], OnChain] = {}
 
-    def verify(self, presentation: bytes, receipt: bytes | None) -> Facts:
-        """The facts of one record. Raises Malformed, KeyRefused or the subclass of NotProven whose step failed."""
+    def verify(self, presentation: bytes, receipt: bytes | None, evidence: bytes | None = None) -> Facts:
+        """The facts of one record. `evidence` is a file of anchor evidence, which needs the receipt.
+
+        Raises Malformed, KeyRefused or the subclass of NotProven whose step failed.
+        """
         # 2
         entry, joined = _split(presentation)
         statement = parse_statement(entry)
@@ -93,13 +109,14 @@ class Verifier:
         disclosures = open_disclosures(statement, joined)
         # 6 to 11
         logged = None if receipt is None else self.verify_receipt(department, entry, receipt)
-        return Facts(
+        facts = Facts(
             record_id=statement.record_id,
             type=statement.type,
             version=statement.version,
             references={name: statement.payload[name] for name in _REFERENCES if name in statement.payload},
             consortium=self._trust.consortium,
             engine=self._trust.chain.engine,
+            validators=self._trust.chain.validators,
             department=department,
             key=key,
             sealed_at=statement.issued_at,
@@ -108,6 +125,26 @@ class Verifier:
             attachments=_attachments(disclosures),
             logged=logged,
         )
+        # 12 to 15
+        return facts if evidence is None else self.confirm(facts, evidence)
+
+    def confirm(self, facts: Facts, evidence: bytes) -> Facts:
+        """Steps 12 to 15 alone: the facts of a record, with what a file of anchor evidence adds to them.
+
+        Raises Malformed, AnchorInvalid (also where the facts are without a receipt), and TrustRefused where the trust
+        file does not say how many validators must have sealed.
+        """
+        logged = facts.logged
+        if logged is None:
+            raise refusal("evidence-alone")
+        checkpoint = Checkpoint(logged.origin, logged.size, logged.root)
+        said = b"" if logged.anchor is None else signed_text(logged.anchor, checkpoint)
+        key = (hashlib.sha256(evidence).digest(), checkpoint.text, said)
+        on_chain = self._on_chain.get(key)
+        if on_chain is None:
+            on_chain = verify_evidence(self._rule, evidence, facts.department, checkpoint, logged.anchor)
+            _remember(self._on_chain, key, on_chain)
+        return replace(facts, logged=replace(logged, on_chain=on_chain))
 
     def verify_receipt(self, department: Department, entry: bytes, receipt: bytes) -> Logged:
         """Steps 6 to 11 alone: that `entry`, a statement's bytes, stands in the department's log.
@@ -131,6 +168,7 @@ class Verifier:
             size=checkpoint.size,
             root=checkpoint.root,
             cosigned=opened.cosigned,
+            log_key_ended=opened.log_key_ended,
             quorum=self._trust.quorum,
             anchor=anchor,
         )
@@ -159,9 +197,9 @@ class Verifier:
         opened = self._opened.get(note)
         if opened is None:
             # 8
-            checkpoint = open_checkpoint(note, department.log.key)
+            checkpoint, signed_by = open_checkpoint_by(note, department.log.vkeys)
             # 9
-            opened = _Opened(checkpoint, self._cosigned(note))
+            opened = _Opened(checkpoint, self._cosigned(note), department.log.ended(signed_by))
             _remember(self._opened, note, opened)
         return opened
 
@@ -186,7 +224,7 @@ class Verifier:
             return known
         hint, signature = decode_extra(extra)
         self._check_chain(hint)
-        verify_anchor_hint(hint, signature, checkpoint, department.log.key)
+        verify_anchor_hint(hint, signature, checkpoint, *department.log.vkeys)
         _remember(self._anchors, (note, extra), hint)
         return hint
 
@@ -194,13 +232,12 @@ class Verifier:
         chain = self._trust.chain
         if hint.chain_id != chain.id:
             raise refusal("anchor-chain", found=str(hint.chain_id), expected=str(chain.id))
-        contract = chain.contracts["EvidenceLog"].lower()
-        if hint.contract != contract:
-            raise refusal("anchor-contract", found=hint.contract, expected=contract)
+        if hint.contract not in chain.evidence_logs:
+            raise refusal("anchor-contract", found=hint.contract, expected=chain.evidence_logs[0])
 
 
 def verify_attachment(facts: Facts, stream: BinaryIO) -> Attachment:
-    """Step 12: which of the record's attachments `stream` holds. Reads it to its end, in constant memory.
+    """Step 16: which of the record's attachments `stream` holds. Reads it to its end, in constant memory.
 
     Raises DisclosureInvalid when its size and SHA-256 are those of none that is shown.
     """
