@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from sqlalchemy import insert, select, update
 
 from ledger.chain.anchoring import FINAL, Anchored, anchor_once, check_against
-from ledger.chain.contracts import department_bytes
+from ledger.chain.contracts import EvidenceLogContract, department_bytes
 from ledger.checkpoints import lock_log, sign_at
-from ledger.errors import ChainUnreachable, HistoryRefused, YunxiError
+from ledger.errors import ChainUnreachable, CouldNotRun, HistoryRefused, YunxiError
 from ledger.formats.tiles import consistency_path, tree_root
 from ledger.node import ChainLink, Node
 from ledger.rotation import settle_all
@@ -42,6 +42,7 @@ class Anchorer:
         self._node = node
         self._link: ChainLink | None = None
         self._witnessing = Witnessing(node)
+        self._compared: set[int] = set()
 
     def round(self) -> list[Outcome]:
         """One round over all logs that have something new; trouble with the chain is in the outcomes, never raised.
@@ -52,18 +53,23 @@ class Anchorer:
 
     def _anchor_all(self) -> list[Outcome]:
         with self._node.database.reading() as connection:
-            behind = [log for log in read_logs(connection) if log.size > anchored_size(connection, log.number)]
-        return [self._anchor(log) for log in behind]
+            found = [(log, log.size > anchored_size(connection, log.number)) for log in read_logs(connection)]
+        outcomes = [self._anchor(log) if behind else self._compare(log) for log, behind in found]
+        return [outcome for outcome in outcomes if outcome is not None]
 
     def run(self, stop: threading.Event, interval: float, report: Callable[[Outcome], None]) -> None:
         """Rounds every `interval` seconds until `stop` is set, and a last one then; no anchor waits for a witness."""
         witnessing = threading.Thread(target=self._witnessing.run, args=(stop, interval), daemon=True)
         witnessing.start()
-        while not stop.wait(interval):
-            for outcome in self._anchor_all():
+        ending = False
+        while not ending:
+            ending = stop.wait(interval)
+            try:
+                outcomes = self._anchor_all()
+            except CouldNotRun:
+                continue  # the database could not be read; whoever writes to it is told why, and we try again
+            for outcome in outcomes:
                 report(outcome)
-        for outcome in self._anchor_all():
-            report(outcome)
         witnessing.join()
         self._witnessing.round()
 
@@ -87,7 +93,22 @@ class Anchorer:
         except YunxiError as error:
             return Outcome(log.department, log.size, None, error)
 
-    def _bring_to_chain(self, log: LogRow) -> Anchored:
+    def _compare(self, log: LogRow) -> Outcome | None:
+        """Once in this anchorer's life, for a log with nothing to anchor: is the chain ahead of it, or against it? A
+        database that was put back to an older state shows here, before the next record forks its log."""
+        if log.number in self._compared or log.halted is not None:
+            return None
+        try:
+            self._checked(log)
+        except ChainUnreachable:
+            self._link = None
+            return None
+        except YunxiError as error:
+            return Outcome(log.department, log.size, None, error)
+        return None
+
+    def _checked(self, log: LogRow) -> EvidenceLogContract:
+        """The contract, after the log was found to continue what it holds. Halts the log and raises otherwise."""
         if self._link is None:
             self._link = self._node.connect()
         contract = self._link.evidence_log
@@ -98,6 +119,11 @@ class Anchorer:
         except HistoryRefused as error:
             self._halt(log, str(error))
             raise
+        self._compared.add(log.number)
+        return contract
+
+    def _bring_to_chain(self, log: LogRow) -> Anchored:
+        contract, view = self._checked(log), _LogOnDisk(self._node, log)
         account = self._node.agent.anchor_key(log.department, self._node.clock())
         anchored = anchor_once(view, contract, account, confirmations=self._node.settings.chain.confirmations)
         assert anchored is not None  # only logs with entries come here

@@ -88,6 +88,16 @@ class LogKeys:
         return cls({key.kid: key for key in keys}, vkeys_of(log.origin, agent.log_signer(log.department)))
 
 
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where the chain holds an anchor: block number, hash (32 bytes), time (seconds), transaction (32 bytes)."""
+
+    block_number: int
+    block_hash: bytes
+    transaction: bytes
+    block_time: int
+
+
 class AnchoredRoots(Protocol):
     """What the audit asks of the chain about one log."""
 
@@ -96,6 +106,9 @@ class AnchoredRoots(Protocol):
 
     def root_at(self, size: int) -> bytes | None:
         """The root anchored at `size`, or None when none was."""
+
+    def location_of(self, size: int) -> Location | None:
+        """Where the anchor of `size` stands, or None where the chain's node has its state but not its event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +302,8 @@ class LogAudit:
             if anchored != root:
                 sentence = f"the chain holds another root for size {size:,} than the stored statements give"
                 self._report.add("root-differs-from-chain", f"size {size}", sentence, size)
-        elif self._has_anchor_row(size):
+            self._check_anchor_row(size)
+        elif self._anchor_row(size) is not None:
             sentence = f"the node says size {size:,} is anchored, the chain does not know it"
             self._report.add("anchor-not-on-chain", f"size {size}", sentence, size)
 
@@ -312,9 +326,18 @@ class LogAudit:
                 sentence = f"the cosignature of {row.witness[:100]} at size {size:,}: {error}"
                 self._report.add("cosignature-changed", f"checkpoint {size}", sentence, size)
 
-    def _has_anchor_row(self, size: int) -> bool:
+    def _check_anchor_row(self, size: int) -> None:
+        # receipts sign what this row says, so it must be what the chain says
+        row = self._anchor_row(size)
+        location = self._chain.location_of(size) if self._chain is not None and row is not None else None
+        if location is not None and row != location:
+            sentence = f"the node says the anchor of size {size:,} stands elsewhere than where the chain holds it"
+            self._report.add("anchor-row-changed", f"size {size}", sentence, size)
+
+    def _anchor_row(self, size: int) -> Location | None:
         here = (anchors.c.log == self._log.number) & (anchors.c.size == size)
-        return self._connection.scalar(select(anchors.c.size).where(here)) is not None
+        row = self._connection.execute(select(anchors).where(here)).one_or_none()
+        return Location(row.block_number, row.block_hash, row.transaction, row.block_time) if row is not None else None
 
     def _check_ends(self) -> None:
         if self._edge.root() != self._log.root:
@@ -431,6 +454,16 @@ class ChainRoots:
         anchored = self.contract.root_at(department_bytes(self.department), size)
         return None if anchored is None else anchored.root
 
+    def location_of(self, size: int) -> Location | None:
+        """Where the anchor stands, by the contract's state, the block's header and the contract's event."""
+        log_id = department_bytes(self.department)
+        anchored = self.contract.root_at(log_id, size)
+        block = self.contract.client.block(anchored.block_number) if anchored is not None else None
+        event = self.contract.anchored_event(log_id, size, anchored.block_number) if anchored is not None else None
+        if anchored is None or block is None or event is None:
+            return None
+        return Location(anchored.block_number, block.hash, event.tx_hash, anchored.timestamp)
+
 
 @dataclass(frozen=True, slots=True)
 class NodeAudit:
@@ -466,11 +499,11 @@ def audit_node(
     ring = KekRing(node.agent)  # opened anew: the node's own may have been opened before a tampering
     with node.database.reading() as connection:
         found = read_logs(connection, department)
-        if not found:
+        reports = _missing_logs(node, link, {log.department for log in found}, department)
+        if not found and not reports:
             raise Refusal(
                 f"there is no log of {department or 'any department'} on this node: run `yunxi department add`"
             )
-        reports = []
         for log in found:
             audit = LogAudit(
                 connection,
@@ -485,6 +518,19 @@ def audit_node(
             )
             reports.append(audit.run())
     return NodeAudit(tuple(reports), problem)
+
+
+def _missing_logs(node: Node, link: ChainLink | None, there: set[str], only: str | None) -> list[LogReport]:
+    """A report for each department whose keys are here and whose log the chain knows, but the database does not."""
+    held = [name for name in node.agent.departments() if only in (None, name)] if link is not None else []
+    reports = []
+    for name in held:
+        size = link.evidence_log.head(department_bytes(name)).size if link is not None and name not in there else 0
+        if size:
+            report = LogReport(name, f"{node.settings.consortium}/{name}", 0, anchored_size=size, chain_asked=True)
+            report.add("log-missing", "size 0", f"the whole log is gone, the chain holds {size:,} entries of it", 0)
+            reports.append(report)
+    return reports
 
 
 def _connect(node: Node) -> tuple[ChainLink | None, str | None]:

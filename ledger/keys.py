@@ -165,6 +165,11 @@ class FileKeyAgent:
 
     # -- rotation --
 
+    def departments(self) -> list[str]:
+        """The departments whose keys are here, sorted."""
+        self._refresh()
+        return sorted(self._keys["departments"])
+
     def held(self, department: str, use: str) -> list[HeldKey]:
         """The department's keys of a use, newest last, as the file has them now."""
         self._refresh()

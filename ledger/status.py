@@ -39,6 +39,11 @@ class LogStatus:
     halted: str | None
     suspended: bool = False
 
+    @property
+    def behind_chain(self) -> bool:
+        """The chain holds more of this log than the node does: its database was put back to an older state."""
+        return self.chain_size is not None and self.chain_size > self.size
+
 
 @dataclass(frozen=True, slots=True)
 class WitnessStatus:
@@ -70,10 +75,10 @@ class NodeStatus:
 
     @property
     def good(self) -> bool:
-        """Whether the chain answers, no log is halted, no department suspended and no witness refuses a log; a backlog
-        alone is no fault."""
+        """Whether the chain answers and is not ahead, no log is halted, no department suspended, no witness refuses; a
+        backlog alone is no fault."""
         refused = any(witness.refused for witness in self.witnesses)
-        standing = all(log.halted is None and not log.suspended for log in self.logs)
+        standing = all(log.halted is None and not log.suspended and not log.behind_chain for log in self.logs)
         return self.chain_problem is None and not refused and standing
 
 

@@ -41,6 +41,9 @@ class RememberedRoots:
     def root_at(self, size: int) -> bytes | None:
         return self.roots.get(size)
 
+    def location_of(self, size: int) -> None:
+        return None
+
 
 @pytest.fixture
 def chain() -> RememberedRoots:

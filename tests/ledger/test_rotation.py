@@ -126,8 +126,8 @@ def test_every_key_rotated_twice(node: Node, built: Built, monkeypatch: pytest.M
     running = Node.open(node.settings.directory)  # a process that never learns of it but by the keystore
     take(running)
     for _ in range(2):
-        rotations = [rotate_key(node, "fire", use) for use in USES]
         rounds.append(take(running, 2))
+        rotations = [rotate_key(node, "fire", use) for use in USES]
         time.sleep(max(0.0, max(r.changeover for r in rotations) - time.time()) + 0.1)
         rounds.append(take(running, 2))
         assert kid_of(node, rounds[-2][0]) == rotations[0].old
