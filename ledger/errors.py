@@ -149,7 +149,7 @@ class CheckpointInvalid(NotProven):
 
 
 class AnchorInvalid(NotProven):
-    """The anchor named in the receipt is not one the trust file's chain could hold."""
+    """The receipt's anchor is not one the trust file's chain could hold, or its evidence does not show that it does."""
 
     code = "anchor-invalid"
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from ledger.chain import contracts as registry
 from ledger.chain.contracts import ConsortiumContract, EvidenceLogContract
+from ledger.chain.evidence import read_validators
 from ledger.errors import TrustRefused
 from ledger.formats import jwk
 from ledger.formats.encoding import b64url_encode
 from ledger.formats.note import COSIGNATURE_ED25519, ED25519, VerifierKey
 from ledger.formats.trust import Chain, Department, Key, Log, LogKey, Trust, Validators, Witness
 from ledger.keys import public_key_of
-from ledger.node import Node
+from ledger.node import ChainLink, Node
+from ledger.settings import EMBEDDED
 from ledger.store.reading import read_logs
 from ledger.witness.departments import node_operator, witness_name
 
@@ -41,13 +43,23 @@ def export_trust(node: Node) -> Trust:
             id=chain.id,
             engine=chain.engine,  # type: ignore[arg-type]  # settings allow the same three
             contracts={"Consortium": chain.consortium, **_evidence_logs(link.evidence_log)},
-            validators=Validators(threshold=0, addresses=()),
+            validators=_validators(link, chain.engine),
         ),
         departments=departments,
         witnesses=_witnesses(node, link.consortium, registered, dict.fromkeys(hosted, operator)),
         quorum=node.settings.quorum,
         tsa_roots=(),
     )
+
+
+def _validators(link: ChainLink, engine: str) -> Validators:
+    """Who seals the chain's blocks now, and how many of them make a block final: more than half under Clique, two
+    thirds under QBFT. The embedded chain has none. Compare them with what the departments say before handing it out."""
+    if engine == EMBEDDED:
+        return Validators(threshold=0, addresses=())
+    addresses = read_validators(link.client, engine)
+    threshold = -(-2 * len(addresses) // 3) if engine == "qbft" else len(addresses) // 2 + 1
+    return Validators(threshold=threshold, addresses=addresses)
 
 
 def _evidence_logs(newest: EvidenceLogContract) -> dict[str, str]:

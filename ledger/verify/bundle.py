@@ -122,6 +122,8 @@ def _pair(files: Sequence[Given], records: list[int], receipts: list[int]) -> di
 
 def _pair_evidence(files: Sequence[Given], receipts: list[int], evidence: list[int]) -> dict[int, set[int]]:
     """Anchor evidence → receipts whose checkpoint it is about. What is left over is paired if there is one of each."""
+    if not evidence:
+        return {}
     states = {m: _state(files[m].data) for m in receipts}
     pairs: dict[int, set[int]] = {}
     for e in evidence:

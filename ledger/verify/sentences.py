@@ -170,9 +170,11 @@ _SENTENCES: dict[str, dict[str, str]] = {
     },
     "not-chain-independent": {
         "en": "That the chain's validators act independently of one another and of the department, "
-        "that their clocks are right, and that the chain still holds that block. "
+        "that nobody else could use their keys, that their clocks are right, "
+        "and that the chain still holds that block. "
         "Who the validators are is what the trust file says.",
-        "zh": "各验证节点相互之间以及与该部门之间是否独立、其时钟是否准确，以及该区块链目前是否仍保有该区块。"
+        "zh": "各验证节点相互之间以及与该部门之间是否独立、其密钥是否曾被他人掌握、其时钟是否准确，"
+        "以及该区块链目前是否仍保有该区块。"
         "验证节点的身份以信任文件所载为准。",
     },
     # --- not proven: content ---
