@@ -57,7 +57,11 @@ class Control:
 
     def text(self, lang: str) -> tuple[str, str]:
         """The row for people: the part, and whose hands it is in."""
-        word = "none" if self.part == "node" else {True: "apart", False: "same", None: "unknown"}[self.apart]
+        word = (
+            "none"
+            if self.part == "node" or self.hands == "nobody"
+            else {True: "apart", False: "same", None: "unknown"}[self.apart]
+        )
         return fill(_PARTS[self.part][lang], lang, self.values), self._hands(lang) + _APART[word][lang]
 
     def _hands(self, lang: str) -> str:
@@ -83,9 +87,9 @@ def _rows(facts: Facts) -> Iterator[Control]:
     yield _named("node", department.operator, None)
     yield Control("keys", "named", {"who": department}, own)
     cosigned = logged.cosigned if logged is not None else ()
-    for witness in cosigned:
-        values: dict[str, Value] = {"name": witness.name, "who": witness.operator}
-        yield Control("witness", "named", values, in_other_hands(witness.operator, department))
+    for operator in dict.fromkeys(witness.operator for witness in cosigned):
+        names = " / ".join(witness.name for witness in cosigned if witness.operator == operator)
+        yield Control("witness", "named", {"name": names, "who": operator}, in_other_hands(operator, department))
     yield _chain(facts)
     yield Control("time", "clock", {"who": department}, own)
     others = dict.fromkeys(w.operator for w in cosigned if in_other_hands(w.operator, department))

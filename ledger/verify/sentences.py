@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ledger.verify.control import in_other_hands
-from ledger.verify.facts import Attachment, Facts, Logged, OnChain
+from ledger.verify.facts import Attachment, Cosigned, Facts, Logged, OnChain
 from ledger.verify.words import Duration, Moment, Span, Value, fill
 
 _SENTENCES: dict[str, dict[str, str]] = {
@@ -52,9 +52,9 @@ _SENTENCES: dict[str, dict[str, str]] = {
         "此后该记录如被删除或者替换，可凭本回执予以证明。",
     },
     "cosigned": {
-        "en": "Witness {witness}, operated by {operator}, confirmed that it saw this state of the log at {time}. "
-        "By the witness's word, the record existed at that time at the latest.",
-        "zh": "见证方“{witness}”（运营单位：{operator}）签名确认，其于{time}见到该日志状态。"
+        "en": "This state of the log was seen at {time}: {operator} confirmed it as witness ({witness}). "
+        "By that word, the record existed at that time at the latest.",
+        "zh": "见证方（{witness}，运营单位：{operator}）签名确认，其于{time}见到该日志状态。"
         "据此，该记录至迟于该时间已经存在。",
     },
     "quorum": {
@@ -138,10 +138,10 @@ _SENTENCES: dict[str, dict[str, str]] = {
         "zh": "见证方是否独立于该部门、其时钟是否准确。见证方的运营单位以信任文件所载为准。",
     },
     "not-independent-same": {
-        "en": "That witness {witness} would contradict {operator}, which runs both this witness and the node "
-        "that keeps the log. Its confirmation proves nothing against {operator}.",
-        "zh": "见证方“{witness}”能否制约“{operator}”。该单位既运营该见证方，又运营保存该日志的节点，"
-        "该见证方的确认对该单位不具有证明作用。",
+        "en": "Anything against {operator}, by confirmations that came from {operator} itself. It runs both the node "
+        "that keeps the log and these witnesses: {witness}.",
+        "zh": "“{operator}”自身所作确认对该单位不具有证明作用：该单位既运营保存该日志的节点，"
+        "又运营下列见证方：{witness}。",
     },
     # --- not proven: anchor ---
     "not-anchored": {
@@ -270,12 +270,34 @@ def _logged(facts: Facts, logged: Logged, lang: str) -> Iterator[str]:
     yield sentence(
         "logged", lang, department=facts.department, origin=logged.origin, position=position, size=logged.size
     )
-    for c in logged.cosigned:
-        yield sentence("cosigned", lang, witness=c.name, operator=c.operator, time=Moment(c.time))
+    for operator, found in _by_operator(logged.cosigned).items():
+        if in_other_hands(operator, facts.department) is not False:
+            time = Moment(min(c.time for c in found))
+            yield sentence("cosigned", lang, witness=_names(found, lang), operator=operator, time=time)
     if logged.quorum:
         yield sentence("quorum", lang, quorum=logged.quorum, found=len(logged.cosigned))
     if logged.on_chain is not None:
         yield from _on_chain(logged.on_chain, lang)
+
+
+def _by_operator(cosigned: Iterable[Cosigned]) -> dict[str, list[Cosigned]]:
+    found: dict[str, list[Cosigned]] = {}
+    for witness in cosigned:
+        found.setdefault(witness.operator, []).append(witness)
+    return found
+
+
+def _names(cosigned: Iterable[Cosigned], lang: str) -> str:
+    return ("、" if lang == "zh" else ", ").join(c.name for c in cosigned)
+
+
+def _seen_by_others(facts: Facts) -> int | None:
+    """The earliest time confirmed by a witness that is not in the hands of the log's keeper, or by the chain."""
+    if facts.logged is None:
+        return None
+    others = (c.time for c in facts.logged.cosigned if in_other_hands(c.operator, facts.department) is not False)
+    on_chain = [facts.logged.on_chain.time] if facts.logged.on_chain else []
+    return min([*others, *on_chain], default=None)
 
 
 def _on_chain(on_chain: OnChain, lang: str) -> Iterator[str]:
@@ -313,7 +335,7 @@ def not_proven(facts: Facts, handed_in: Iterable[tuple[str, Attachment]], lang: 
 
 def _times(facts: Facts, lang: str) -> Iterator[str]:
     sealed = Moment(facts.sealed_at)
-    seen = facts.logged.seen_at if facts.logged else None
+    seen = _seen_by_others(facts)
     if seen is None:
         yield sentence("not-time", lang, time=sealed)
         yield sentence("not-since", lang)
@@ -339,9 +361,9 @@ def _log(facts: Facts, lang: str) -> Iterator[str]:
         return
     if logged.cosigned:
         yield sentence("not-independent", lang)
-        for c in logged.cosigned:
-            if in_other_hands(c.operator, facts.department) is False:
-                yield sentence("not-independent-same", lang, witness=c.name, operator=c.operator)
+        for operator, found in _by_operator(logged.cosigned).items():
+            if in_other_hands(operator, facts.department) is False:
+                yield sentence("not-independent-same", lang, witness=_names(found, lang), operator=operator)
     elif logged.on_chain is None:
         yield sentence("not-one-log", lang)
     if logged.on_chain is not None:

@@ -33,7 +33,8 @@ def witness_name(origin: str) -> str:
 
 def node_operator(settings: Settings, hosted: Collection[str]) -> str:
     """Who runs the node, as the trust file says it: node.toml's words, or a name that shows what is in one hand."""
-    return settings.operator or f"{settings.consortium} node of {', '.join(sorted(hosted))}"[:500]
+    first, *more = sorted(hosted) or ["-"]
+    return settings.operator or f"{settings.consortium} [{first}{f' +{len(more)}' if more else ''}]"
 
 
 def department_vkey(node: Node, department: str, origin: str) -> VerifierKey:

@@ -123,7 +123,7 @@ def test_the_trust_file_says_that_departments_of_one_node_share_an_operator(buil
     node = built.open(tampered)
     trust = export_trust(node)
     hands = {w.operator for w in trust.witnesses} | {d.operator for d in trust.departments}
-    assert hands == {"test.example node of fire, health"}
+    assert hands == {"test.example [fire +1]"}
     assert Trust.parse(trust.serialize()).serialize() == trust.serialize()
     node.close()
 
