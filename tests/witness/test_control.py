@@ -63,7 +63,7 @@ def test_the_report_says_that_such_a_witness_proves_nothing_against_its_operator
     said = [text for text in not_proven(facts, (), "en") if "runs both the node that keeps the log and these witnesses" in text]
     assert len(said) == 1
     assert COURT in said[0]
-    assert any("该见证方的确认对该单位不具有证明作用" in text for text in not_proven(facts, (), "zh"))
+    assert any("自身所作确认对该单位不具有证明作用" in text for text in not_proven(facts, (), "zh"))
 
 
 def test_the_department_s_own_witness_is_not_independent() -> None:
