@@ -2,7 +2,8 @@
 pragma solidity 0.8.37;
 
 import {Address} from "@openzeppelin/contracts/utils/Address.sol";
-import {DepartmentId, IConsortium, KeyId, ModuleName} from "./interfaces/IConsortium.sol";
+import {DepartmentId, EVIDENCE_LOG, IConsortium, KeyId, ModuleName} from "./interfaces/IConsortium.sol";
+import {IEvidenceLog} from "./interfaces/IEvidenceLog.sol";
 
 /// @title Consortium
 /// @dev OpenZeppelin's AccessControl and Governor do not fit: the first has an administrator who acts alone, the second
@@ -97,6 +98,7 @@ contract Consortium is IConsortium {
     /// @inheritdoc IConsortium
     function setModule(ModuleName name, address moduleAddress) external override onlyGovernance {
         if (moduleAddress.code.length == 0) revert ConsortiumModuleWithoutCode(name, moduleAddress);
+        if (ModuleName.unwrap(name) == ModuleName.unwrap(EVIDENCE_LOG)) _requireSuccessor(moduleAddress);
         emit ModuleChanged(name, module[name], moduleAddress);
         module[name] = moduleAddress;
     }
@@ -391,6 +393,19 @@ contract Consortium is IConsortium {
         Key storage entry = _keys[kid];
         if (use == KeyUse.Unknown || entry.use != use || !(entry.department == id)) return false;
         return entry.validFrom <= time && (entry.validTo == 0 || time < entry.validTo);
+    }
+
+    // ---- modules ----
+
+    /// @dev Without this one vote, or a slip, could let every log begin anew.
+    function _requireSuccessor(address moduleAddress) private view {
+        address current = module[EVIDENCE_LOG];
+        if (current == address(0) || current == moduleAddress) return;
+        address claimed;
+        try IEvidenceLog(moduleAddress).predecessor() returns (IEvidenceLog found) {
+            claimed = address(found);
+        } catch {}
+        if (claimed != current) revert ConsortiumNotSuccessor(moduleAddress, current, claimed);
     }
 
     // ---- proposals ----

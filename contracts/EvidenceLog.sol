@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {DepartmentId, IConsortium} from "./interfaces/IConsortium.sol";
+import {DepartmentId, EVIDENCE_LOG, IConsortium} from "./interfaces/IConsortium.sol";
 import {IEvidenceLog} from "./interfaces/IEvidenceLog.sol";
 import {Rfc9162} from "./Rfc9162.sol";
 
@@ -9,13 +9,16 @@ import {Rfc9162} from "./Rfc9162.sol";
 contract EvidenceLog is IEvidenceLog {
     /// @inheritdoc IEvidenceLog
     IConsortium public immutable override consortium;
+    /// @inheritdoc IEvidenceLog
+    IEvidenceLog public immutable override predecessor;
 
     // Storage proofs are made against this layout (eth_getProof): `_size` at slot 0, `_anchors` at slot 1.
     mapping(DepartmentId logId => uint64) private _size;
     mapping(DepartmentId logId => mapping(uint64 size => Anchor)) private _anchors;
 
-    constructor(IConsortium consortium_) {
+    constructor(IConsortium consortium_, IEvidenceLog predecessor_) {
         consortium = consortium_;
+        predecessor = predecessor_;
     }
 
     /// @inheritdoc IEvidenceLog
@@ -23,14 +26,14 @@ contract EvidenceLog is IEvidenceLog {
         external
         override
     {
+        _requireCurrent();
         _requireAnchorer(logId, msg.sender);
         if (size == 0) revert EvidenceLogEmptyTree(logId);
-        uint64 anchored = _size[logId];
+        (uint64 anchored, bytes32 anchoredRoot) = _headOf(logId);
         if (size < anchored) revert EvidenceLogShrunk(logId, size, anchored);
         if (anchored == 0) {
             if (consistencyProof.length != 0) revert Rfc9162.Rfc9162ProofTooLong(consistencyProof.length);
         } else {
-            bytes32 anchoredRoot = _anchors[logId][anchored].root;
             if (size == anchored) {
                 if (root != anchoredRoot) revert EvidenceLogForked(logId, size, root, anchoredRoot);
                 return;
@@ -44,7 +47,9 @@ contract EvidenceLog is IEvidenceLog {
 
     /// @inheritdoc IEvidenceLog
     function head(DepartmentId logId) external view override returns (Anchor memory) {
-        return _anchors[logId][_size[logId]];
+        uint64 size = _size[logId];
+        if (size == 0 && _succeeds()) return predecessor.head(logId);
+        return _anchors[logId][size];
     }
 
     /// @inheritdoc IEvidenceLog
@@ -68,7 +73,29 @@ contract EvidenceLog is IEvidenceLog {
 
     function _anchorAt(DepartmentId logId, uint64 size) private view returns (Anchor memory anchored) {
         anchored = _anchors[logId][size];
-        if (anchored.size == 0) revert EvidenceLogNotAnchored(logId, size);
+        if (anchored.size != 0) return anchored;
+        if (!_succeeds()) revert EvidenceLogNotAnchored(logId, size);
+        return predecessor.rootAt(logId, size);
+    }
+
+    /// @dev The head's size and root, 0 for a log that was never anchored. A predecessor's head stands still: it is no
+    /// longer current.
+    function _headOf(DepartmentId logId) private view returns (uint64 size, bytes32 root) {
+        size = _size[logId];
+        if (size != 0) return (size, _anchors[logId][size].root);
+        if (!_succeeds()) return (0, 0);
+        Anchor memory last = predecessor.head(logId);
+        return (last.size, last.root);
+    }
+
+    function _succeeds() private view returns (bool) {
+        return address(predecessor) != address(0);
+    }
+
+    /// @dev A contract that was replaced, or not yet named, would be a second place with a head of its own.
+    function _requireCurrent() private view {
+        address current = consortium.module(EVIDENCE_LOG);
+        if (current != address(this)) revert EvidenceLogNotCurrent(current);
     }
 
     function _requireAnchorer(DepartmentId logId, address account) private view {

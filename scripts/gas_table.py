@@ -152,7 +152,8 @@ class _Bench:
         self.account = self.tester.get_accounts()[0]
         self.fixed: dict[str, int] = {}
         self.consortium = self._deploy("Consortium", b"")
-        self.log = self._deploy("EvidenceLog", encode(["address"], [self.consortium]))
+        self.log = self._deploy("EvidenceLog", encode(["address", "address"], [self.consortium, "0x" + "00" * 20]))
+        self.send(self.consortium, "setModule(bytes32,address)", [b"EvidenceLog".ljust(32, b"\0"), self.log])
         public_key = self.tester.backend.account_keys[0].public_key.to_bytes()
         now = self.tester.get_block_by_number("latest")["timestamp"]
         texts = ["Fire", "yunxi.example/fire", "https://fire.example"]

@@ -13,6 +13,9 @@ type KeyId is bytes32;
 /// @dev ASCII name of a contract the consortium runs ("EvidenceLog"), right-padded with zero bytes.
 type ModuleName is bytes32;
 
+/// @dev The module that holds the logs' roots.
+ModuleName constant EVIDENCE_LOG = ModuleName.wrap("EvidenceLog");
+
 function sameDepartment(DepartmentId a, DepartmentId b) pure returns (bool) {
     return DepartmentId.unwrap(a) == DepartmentId.unwrap(b);
 }
@@ -114,6 +117,8 @@ interface IConsortium {
     error ConsortiumKeyAlreadyClosed(KeyId kid, uint64 validTo);
     error ConsortiumAnchorAccountTaken(address account, KeyId by);
     error ConsortiumModuleWithoutCode(ModuleName name, address module);
+    /// @dev An EvidenceLog may be replaced only by one that names it as its predecessor: histories go on.
+    error ConsortiumNotSuccessor(address module, address current, address predecessor);
     error ConsortiumMinimumVotes(uint16 minimum, uint256 admitted);
     error ConsortiumNotAGovernor(address account);
     error ConsortiumExpiry(uint64 expiresAt, uint256 latest);
@@ -141,7 +146,8 @@ interface IConsortium {
 
     function reinstate(DepartmentId id) external;
 
-    /// @notice Point a module's name at a contract; the modules themselves cannot be changed.
+    /// @notice Point a module's name at a contract; the modules themselves cannot be changed. A new EvidenceLog must
+    /// name the one it replaces as its predecessor. What else its code does is for those who vote to read.
     function setModule(ModuleName name, address moduleAddress) external;
 
     /// @notice At least 2, at most the number of admitted departments; `votesNeeded` never falls under a majority.

@@ -13,6 +13,7 @@ KID = sha256(b"kid").digest()
 KID2 = sha256(b"kid 2").digest()
 ED25519 = sha256(b"a public key").digest()
 ADMITTED, SUSPENDED = 1, 2
+NOBODY = "0x" + "00" * 20
 
 
 def admission(id_=NEW, origin="yunxi.example/water", governor="0x" + "77" * 20):
@@ -361,11 +362,43 @@ def test_who_anchors_for_whom(world):
 
 
 def test_modules_are_contracts_and_change_by_event(founding, refused):
-    name = b"EvidenceLog".ljust(32, b"\0")
+    name = b"SharingGrants".ljust(32, b"\0")
     log, deployer = founding.log.address.lower(), founding.deployer
-    assert founding.consortium.read("module", name) == "0x" + "00" * 20
+    assert founding.consortium.read("module", name) == NOBODY
     with refused("ConsortiumModuleWithoutCode", name, founding.stranger.lower()):
         founding.consortium.send("setModule", name, founding.stranger, sender=deployer)
     sent = founding.consortium.send("setModule", name, log, sender=deployer)
-    assert sent.events == [("ModuleChanged", {"name": name, "previous": "0x" + "00" * 20, "module": log})]
+    assert sent.events == [("ModuleChanged", {"name": name, "previous": NOBODY, "module": log})]
     assert founding.consortium.read("module", name) == log
+
+
+# How a new EvidenceLog could lose the history of the one that stands: what the contract put forward is.
+HISTORIES_LOST = {
+    "an EvidenceLog without a predecessor": lambda w: w.chain.deploy("EvidenceLog", w.consortium.address, NOBODY),
+    "an EvidenceLog that carries on another": lambda w: w.chain.deploy(
+        "EvidenceLog", w.consortium.address, w.succeed(name_it=False).address
+    ),
+    "a contract that knows of no predecessor": lambda w: w.chain.deploy("SharingGrants", w.consortium.address),
+}
+
+
+@pytest.mark.parametrize("attack", HISTORIES_LOST)
+def test_no_vote_replaces_the_evidence_log_by(attack, world, refused):
+    name, other = b"EvidenceLog".ljust(32, b"\0"), HISTORIES_LOST[attack](world)
+    with refused("ConsortiumNotSuccessor"):
+        world.vote(list(world.governors), "setModule", name, other.address)
+    assert world.consortium.read("module", name) == world.log.address.lower()
+
+
+def test_the_deployer_does_not_replace_it_by_a_stranger_either(founding, refused):
+    other = founding.chain.deploy("EvidenceLog", founding.consortium.address, NOBODY)
+    current = founding.log.address.lower()
+    with refused("ConsortiumNotSuccessor", other.address.lower(), current, NOBODY):
+        founding.consortium.send("setModule", b"EvidenceLog".ljust(32, b"\0"), other.address, sender=founding.deployer)
+
+
+def test_a_vote_does_not_go_back_to_the_predecessor(world, refused):
+    first = world.log.address
+    world.succeed()
+    with refused("ConsortiumNotSuccessor"):
+        world.vote(["fire", "health", "market"], "setModule", b"EvidenceLog".ljust(32, b"\0"), first)

@@ -53,6 +53,7 @@ class Log:
         self.world, self.proofs = world, proofs
         self.name, self.id = name, name.encode().ljust(32, b"\0")
         self.size = 0
+        self.old = world.log
 
     def prove(self, size: int, leaves=LEAVES) -> tuple[bytes, list[bytes]]:
         proof = self.proofs.consistency(self.size, leaves[:size]) if 0 < self.size < size else []
@@ -294,3 +295,104 @@ def test_an_anchor_account_serves_from_its_keys_opening_to_its_closing(fire, ref
 
 def _flip(node: bytes) -> bytes:
     return bytes([node[0] ^ 1]) + node[1:]
+
+
+# ---- succession ----
+
+
+def succeed(fire: Log) -> str:
+    """Replaces the EvidenceLog by vote; returns the address of the one that was replaced."""
+    before = fire.world.log
+    fire.old = before
+    fire.world.log = fire.world.succeed()
+    return before.address
+
+
+@pytest.fixture
+def successor(fire):
+    """The fire department's log after its EvidenceLog was replaced: anchored at 3 and 7 on the predecessor."""
+    first = fire.world.log
+    fire.anchor(3)
+    fire.anchor(7)
+    succeed(fire)
+    yield fire
+    fire.world.log = first
+
+
+def test_heads_and_roots_carry_over(successor):
+    assert successor.world.log.read("predecessor") == successor.old.address.lower()
+    assert successor.head() == successor.old.read("head", FIRE)
+    assert successor.head().size == 7
+    assert successor.world.log.read("rootAt", FIRE, 3) == successor.old.read("rootAt", FIRE, 3)
+
+
+def test_the_first_anchor_on_the_successor_extends_the_predecessors_head(successor):
+    sent = successor.anchor(9)
+    assert sent.events[0][1]["previousSize"] == 7
+    assert [successor.world.log.read("rootAt", FIRE, size).size for size in (3, 7, 9)] == [3, 7, 9]
+    successor.anchor(21)
+    assert successor.head().previousSize == 9
+
+
+def test_telling_the_successor_the_predecessors_head_changes_nothing(successor):
+    root, _ = successor.prove(7)
+    assert successor.send(7, root, []).events == []
+    assert successor.head() == successor.old.read("head", FIRE)
+
+
+def test_inclusion_is_proven_under_a_predecessors_anchor(successor, proofs):
+    path = proofs.inclusion(2, LEAVES[:7])
+    assert successor.world.log.read("verifyInclusion", FIRE, 7, LEAVES[2], 2, path).size == 7
+
+
+def test_a_log_that_was_never_anchored_begins_on_the_successor(successor, proofs):
+    urban = Log(successor.world, proofs, "urban")
+    assert urban.head().size == 0
+    urban.anchor(4)
+    assert urban.head().size == 4
+
+
+def test_succession_goes_on_and_on(successor, refused):
+    first = successor.old
+    successor.anchor(9)
+    succeed(successor)
+    successor.anchor(12)
+    succeed(successor)
+    assert first.read("head", FIRE).size == 7
+    assert [successor.world.log.read("rootAt", FIRE, size).size for size in (3, 7, 9, 12)] == [3, 7, 9, 12]
+    assert successor.head().size == 12
+    with refused("EvidenceLogNotAnchored", FIRE, 8):
+        successor.world.log.read("rootAt", FIRE, 8)
+
+
+def _anchor_old(fire, size):
+    root, proof = fire.prove(size)
+    return fire.old.send("anchor", FIRE, size, root, proof, sender=fire.world.anchorers["fire"])
+
+
+NO_NEW_HISTORY = {
+    "begin the log anew": ("EvidenceLogShrunk", lambda f: f.send(1, LEAVES[0], [])),
+    "begin it anew with as many entries": ("EvidenceLogForked", lambda f: f.send(7, OTHER, [])),
+    "begin it anew with more entries": ("Rfc9162ProofTooShort", lambda f: f.send(9, OTHER, [])),
+    "rewrite what the predecessor holds": (
+        "EvidenceLogInconsistent",
+        lambda f: f.send(9, *f.prove(9, [OTHER, *LEAVES[1:]])),
+    ),
+    "anchor on the predecessor, which was replaced": ("EvidenceLogNotCurrent", lambda f: _anchor_old(f, 9)),
+}
+
+
+@pytest.mark.parametrize("attack", NO_NEW_HISTORY)
+def test_on_a_successor_nobody_can(attack, successor, refused):
+    error, step = NO_NEW_HISTORY[attack]
+    with refused(error):
+        step(successor)
+
+
+def test_a_successor_takes_nothing_before_it_is_named(fire, refused):
+    fire.anchor(3)
+    first, fire.world.log = fire.world.log, fire.world.succeed(name_it=False)
+    with refused("EvidenceLogNotCurrent", first.address.lower()):
+        fire.anchor(5)
+    fire.world.log = first
+    fire.anchor(5)

@@ -309,3 +309,75 @@ def test_a_flipped_bit_never_crashes_it(place: int, bit: int) -> None:
         Trust.parse(bytes(data))
     except Refusal:
         return
+
+
+# --- the keys that a log had earlier ---
+
+
+def earlier(name: str = "fire log 1", **changes: object) -> Document:
+    vkey = VerifierKey.of("yunxi.example/fire", ED25519, public_of(name))
+    member: Document = {"vkey": str(vkey), "valid_from": "2025-01-01T00:00:00Z", "valid_to": "2026-01-01T00:00:00Z"}
+    return {k: v for k, v in (member | changes).items() if v != "absent"}
+
+
+def with_earlier(*keys: object) -> bytes:
+    changed = document()
+    changed["departments"][0]["log"]["earlier"] = list(keys)
+    return json.dumps(changed).encode()
+
+
+def test_earlier_log_keys_round_trip_with_what_is_unknown_in_them() -> None:
+    newer = earlier("fire log 2", valid_from="2026-01-01T00:00:00Z", valid_to="2026-02-01T00:00:00Z")
+    parsed = Trust.parse(with_earlier(newer, earlier(**{"x-why": "yearly"})))
+    log = parsed.department("fire").log
+    assert [key.public for key in log.vkeys] == [public_of(n) for n in ("fire log", "fire log 2", "fire log 1")]
+    assert log.ended(log.key) is None
+    assert log.ended(log.vkeys[2]) == parse_time("2026-01-01T00:00:00Z")
+    again = json.loads(parsed.serialize())["departments"][0]["log"]["earlier"]
+    assert again == [earlier(**{"x-why": "yearly"}), newer], "by the beginning of their validity"
+    assert Trust.parse(parsed.serialize()).serialize() == parsed.serialize()
+
+
+def test_a_log_with_one_key_has_no_such_member() -> None:
+    assert "earlier" not in document()["departments"][0]["log"]
+    assert Trust.parse(with_earlier()).serialize() == trust().serialize()
+
+
+EARLIER_OF_ANOTHER_SHAPE = {
+    "a text": "yunxi.example/fire+00000000+AA==",
+    "a vkey that is none": earlier(vkey="yunxi.example/fire"),
+    "no vkey": earlier(vkey="absent"),
+    "no beginning": earlier(valid_from="absent"),
+    "a beginning of null": earlier(valid_from=None),
+    "no end": earlier(valid_to="absent"),
+    "an end with fractions": earlier(valid_to="2026-01-01T00:00:00.0Z"),
+}
+EARLIER_CANNOT_DECIDE = {
+    "one of another name": earlier(vkey=str(VerifierKey.of("yunxi.example/market", ED25519, public_of("x")))),
+    "one of a witness's type": earlier(
+        vkey=str(VerifierKey.of("yunxi.example/fire", COSIGNATURE_ED25519, public_of("x")))
+    ),
+    "the present key again": earlier("fire log"),
+    "another log's key": earlier("market log"),
+    "a witness's key": earlier("court.example/witness"),
+    "one that ends before it begins": earlier(valid_to="2024-01-01T00:00:00Z"),
+}
+
+
+@pytest.mark.parametrize("key", EARLIER_OF_ANOTHER_SHAPE.values(), ids=EARLIER_OF_ANOTHER_SHAPE)
+def test_an_earlier_key_of_another_shape_is_malformed(key: object) -> None:
+    with pytest.raises(Malformed):
+        Trust.parse(with_earlier(key))
+
+
+@pytest.mark.parametrize("key", EARLIER_CANNOT_DECIDE.values(), ids=EARLIER_CANNOT_DECIDE)
+def test_an_earlier_key_that_cannot_decide_is_refused(key: object) -> None:
+    with pytest.raises(TrustRefused):
+        Trust.parse(with_earlier(key))
+
+
+def test_anchors_may_stand_on_the_contracts_that_came_before() -> None:
+    changed = document()
+    changed["chain"]["contracts"] |= {"EvidenceLog-1": "0x" + "AA" * 20, "EvidenceLog-x": "0x" + "bb" * 20}
+    chain = Trust.parse(json.dumps(changed).encode()).chain
+    assert chain.evidence_logs == (chain.contracts["EvidenceLog"].lower(), "0x" + "aa" * 20)

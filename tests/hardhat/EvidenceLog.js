@@ -1,6 +1,7 @@
 const { expect } = require("chai");
 const { loadFixture } = require("@nomicfoundation/hardhat-network-helpers");
-const { consistency, inclusion, leaves, root, running, vote } = require("./support");
+const { ethers } = require("hardhat");
+const { consistency, id, inclusion, leaves, root, running, vote } = require("./support");
 
 const LEAVES = leaves(21);
 const OTHER = leaves(99)[98];
@@ -27,12 +28,11 @@ describe("EvidenceLog", () => {
   });
 
   it("takes every honest proof between small sizes", async () => {
-    const { consortium, departments } = await loadFixture(running);
-    const { ethers } = require("hardhat");
+    const { log: deployed, departments } = await loadFixture(running);
     const { id, anchorer } = departments.fire;
+    const log = deployed.connect(anchorer);
     for (let old = 1; old < 20; old += 1) {
-      const log = (await ethers.deployContract("EvidenceLog", [consortium])).connect(anchorer);
-      await log.anchor(id, old, root(LEAVES.slice(0, old)), []);
+      await log.anchor(id, old, root(LEAVES.slice(0, old)), old > 1 ? consistency(old - 1, LEAVES.slice(0, old)) : []);
       for (let size = old + 1; size <= 20; size += 1) {
         const entries = LEAVES.slice(0, size);
         await log.anchor.staticCall(id, size, root(entries), consistency(old, entries));
@@ -73,6 +73,37 @@ describe("EvidenceLog", () => {
     await expect(anchor(21, consistency(7, LEAVES))).to.be.revertedWithCustomError(
       log,
       "EvidenceLogDepartmentSuspended",
+    );
+  });
+
+  async function succeeded() {
+    const world = await anchored();
+    const successor = await ethers.deployContract("EvidenceLog", [world.consortium, world.log]);
+    await vote(world, ["fire", "health", "market"], "setModule", [id("EvidenceLog"), await successor.getAddress()]);
+    return { ...world, predecessor: world.log, log: successor.connect(world.departments.fire.anchorer) };
+  }
+
+  it("carries heads and roots over to its successor", async () => {
+    const { id: fire, log, predecessor } = await loadFixture(succeeded);
+    expect(await log.head(fire)).to.deep.equal(await predecessor.head(fire));
+    await expect(log.anchor(fire, 9, OTHER, [])).to.be.revertedWithCustomError(log, "Rfc9162ProofTooShort");
+    await expect(log.anchor(fire, 1, LEAVES[0], [])).to.be.revertedWithCustomError(log, "EvidenceLogShrunk");
+    const nine = LEAVES.slice(0, 9);
+    await expect(predecessor.anchor(fire, 9, root(nine), consistency(7, nine)))
+      .to.be.revertedWithCustomError(predecessor, "EvidenceLogNotCurrent")
+      .withArgs(await log.getAddress());
+    await log.anchor(fire, 9, root(nine), consistency(7, nine));
+    expect((await log.head(fire)).previousSize).to.equal(7n);
+    expect((await log.rootAt(fire, 7)).size).to.equal(7n);
+  });
+
+  it("is not replaced by one that would begin anew", async () => {
+    const world = await loadFixture(anchored);
+    const other = await ethers.deployContract("EvidenceLog", [world.consortium, ethers.ZeroAddress]);
+    const change = [id("EvidenceLog"), await other.getAddress()];
+    await expect(vote(world, ["fire", "health", "market"], "setModule", change)).to.be.revertedWithCustomError(
+      world.consortium,
+      "ConsortiumNotSuccessor",
     );
   });
 

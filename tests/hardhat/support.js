@@ -50,7 +50,8 @@ function publicKey(wallet) {
 async function found() {
   const [deployer, ...others] = await ethers.getSigners();
   const consortium = await ethers.deployContract("Consortium");
-  const log = await ethers.deployContract("EvidenceLog", [consortium]);
+  const log = await ethers.deployContract("EvidenceLog", [consortium, ethers.ZeroAddress]);
+  await consortium.setModule(id("EvidenceLog"), log);
   const departments = {};
   for (const [number, name] of DEPARTMENTS.entries()) {
     const governor = others[number];

@@ -7,8 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from ledger.errors import DisclosureInvalid, KeyRefused
+from ledger.errors import AnchorInvalid, CheckpointInvalid, DisclosureInvalid, KeyRefused
+from ledger.formats.note import ED25519, VerifierKey
+from ledger.formats.trust import Log, LogKey, Trust
 from ledger.verify import Attachment, Cosigned, Unit, Verifier, verify_attachment
+from ledger.verify.sentences import not_proven
 from ledger.verify.verifier import CHUNK_BYTES, digest_of
 from tests.verify.factory import (
     PHOTO,
@@ -16,9 +19,11 @@ from tests.verify.factory import (
     UNITS,
     department,
     evidence,
+    extra_of,
     hint,
     key,
     log,
+    public_of,
     record_id,
     seal,
     trust,
@@ -157,3 +162,64 @@ def test_the_verifier_of_another_consortium_knows_nobody() -> None:
     strangers = trust(departments=(department("market"),))
     with pytest.raises(KeyRefused):
         Verifier(strangers).verify(evidence()[0].present(), None)
+
+
+# -- a log whose key was rotated --
+
+ENDED = START + 200
+"""After the witnesses of `factory.log` cosigned, which is at START + 100."""
+
+
+def rotated(ended: int = ENDED, **changes: object) -> Trust:
+    """The trust file after the fire department's log went over to a new key."""
+    fire = department("fire")
+    new = VerifierKey.of(fire.log.origin, ED25519, public_of("fire log 2"))
+    old = LogKey(fire.log.vkey, START - 86_400, ended)
+    departments = (replace(fire, log=Log(fire.log.origin, str(new), (old,))), department("market"))
+    return trust(departments=departments, **changes)
+
+
+def test_a_checkpoint_by_the_logs_earlier_key_stays_good() -> None:
+    record, state = evidence()
+    facts = Verifier(rotated()).verify(record.present(), state.receipt(5))
+    assert facts.logged is not None
+    assert (facts.logged.log_key_ended, facts.logged.size) == (ENDED, 11)
+    assert not [line for line in not_proven(facts, [], "en") if "while the key it used was the log's" in line]
+
+
+def test_the_report_says_when_nobody_saw_the_checkpoint_in_its_keys_time() -> None:
+    record, state = evidence()
+    for trusted in (rotated(START + 50), rotated(witnesses=(), quorum=0)):
+        facts = Verifier(trusted).verify(record.present(), state.receipt(5))
+        for lang, words in (("en", "while the key it used was the log's"), ("zh", "是否仍为该日志的有效密钥")):
+            assert [line for line in not_proven(facts, [], lang) if words in line]
+
+
+def test_a_receipt_may_carry_an_old_checkpoint_and_an_anchor_signed_since() -> None:
+    record, state = evidence()
+    extra = extra_of("fire", state.checkpoint, signer="fire log 2")
+    receipt = replace(state, extra=extra).receipt(5)
+    facts = Verifier(rotated()).verify(record.present(), receipt)
+    assert facts.logged is not None and facts.logged.anchor == hint()
+    with pytest.raises(AnchorInvalid):
+        Verifier(trust()).verify(record.present(), receipt)
+
+
+def test_a_checkpoint_by_a_key_the_log_never_had_is_refused() -> None:
+    record, state = evidence()
+    stranger = replace(rotated().departments[0].log.earlier[0], vkey=_vkey("nobody"))
+    fire = replace(rotated().departments[0], log=replace(rotated().departments[0].log, earlier=(stranger,)))
+    with pytest.raises(CheckpointInvalid):
+        Verifier(trust(departments=(fire, department("market")))).verify(record.present(), state.receipt(5))
+
+
+def test_an_ended_statement_key_that_nobody_saw_in_time_is_not_proven() -> None:
+    record, state = evidence()
+    ended = replace(department("fire"), keys=(key("fire", valid_to=START + 50),))
+    trusted = trust(departments=(ended, department("market")), witnesses=(), quorum=0)
+    facts = Verifier(trusted).verify(record.present(), state.receipt(5))
+    assert [line for line in not_proven(facts, [], "en") if "could date a record back" in line]
+
+
+def _vkey(name: str) -> str:
+    return str(VerifierKey.of("yunxi.example/fire", ED25519, public_of(name)))
