@@ -114,8 +114,9 @@ class Anchorer:
         contract = self._link.evidence_log
         contract.client.check_identity()
         view = _LogOnDisk(self._node, log)
+        head = contract.head(view.log_id)
         try:
-            check_against(view, contract.head(view.log_id))
+            check_against(view, head)
         except HistoryRefused as error:
             self._halt(log, str(error))
             raise

@@ -135,7 +135,8 @@ def _standing(log: AnchorableLog, contract: EvidenceLogContract, head: Head) -> 
 
 
 def _send(log: AnchorableLog, contract: EvidenceLogContract, account: Signer, head: Head) -> bool:
-    """Whether the anchor is on its way; False if somebody else's transaction came between: look again, then send."""
+    """Whether the anchor is on its way. False: look again, then send; somebody else's transaction came between, or an
+    older one of ours waits at the same nonce, we hold too little to outbid it, and it has to go through first."""
     proof = log.consistency_path(head.size, log.size) if head.size else []
     try:
         contract.simulate_anchor(account, log.log_id, log.size, log.root, proof)
@@ -155,11 +156,12 @@ def _send(log: AnchorableLog, contract: EvidenceLogContract, account: Signer, he
                 continue
             if "nonce too low" in text:
                 return False
-            # we hold too little to replace the stuck one; it may still come, with an older checkpoint of this log
-            if not ("known" in text or "already imported" in text or (extra_fee and "funds" in text)):
+            if extra_fee and "funds" in text:
+                return False
+            if not ("known" in text or "already imported" in text):
                 raise
         return True
-    return True
+    return False
 
 
 def _located(

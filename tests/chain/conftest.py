@@ -143,7 +143,7 @@ def directory(tmp_path: Path) -> Iterator[Path]:
     end(path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def worker() -> Any:
     """The module anchor_worker: ListLog, persist, proofs."""
     return worker_module

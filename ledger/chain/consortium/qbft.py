@@ -84,7 +84,8 @@ def _vote(item: rlp.Item) -> tuple[str, bool] | None:
 def genesis(chain_id: int, validators: Sequence[str], *, period: int, funded: Iterable[str] = ()) -> dict[str, Any]:
     """Besu's genesis.json, validators ascending as Besu's documentation asks.
 
-    `period` is the seconds between blocks; a round is given up after twice as long. The base fee is switched off, so accounts without a balance can send.
+    `period` is the seconds between blocks; a round is given up after twice as long. The base fee is switched off, so
+    accounts without a balance can send.
     """
     return {
         "config": {
