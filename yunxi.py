@@ -10,10 +10,11 @@ import functools
 import hashlib
 import json
 import os
+import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from adapters.mapping import FeedMapping
     from adapters.run import CheckReport, Previewed, RunReport
     from adapters.run import Progress as Advance
+    from adapters.supervise import FeedStatus
     from ledger.anchor import Outcome
     from ledger.audit import NodeAudit
     from ledger.governance import ConsortiumState, Motion
@@ -54,10 +56,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 department_app = typer.Typer(help="Departments of this node.", no_args_is_help=True)
-consortium_app = typer.Typer(help="The consortium's own chain.", no_args_is_help=True)
 trust_app = typer.Typer(help="The trust file that verifiers are given.", no_args_is_help=True)
 witness_app = typer.Typer(help="Witnesses of logs, and what they have seen.", no_args_is_help=True)
-consortium_app = typer.Typer(help="Who belongs to the consortium, and what it decides by vote.", no_args_is_help=True)
+consortium_app = typer.Typer(help="The consortium: its members, its votes, its own chain.", no_args_is_help=True)
 propose_app = typer.Typer(help="Propose a change; the proposal counts as an approval.", no_args_is_help=True)
 adapter_app = typer.Typer(help="Feeds from departments' own systems, driven by mapping files.", no_args_is_help=True)
 app.add_typer(department_app, name="department")
@@ -65,7 +66,6 @@ app.add_typer(consortium_app, name="consortium")
 consortium_app.add_typer(propose_app, name="propose")
 app.add_typer(adapter_app, name="adapter")
 app.add_typer(trust_app, name="trust")
-app.add_typer(consortium_app, name="consortium")
 app.add_typer(witness_app, name="witness")
 
 
@@ -1065,7 +1065,14 @@ def _previewed_json(row: Previewed) -> dict[str, Any]:
 @adapter_app.command("run")
 @answering
 def adapter_run(
-    mapping: MappingArgument,
+    mapping: Annotated[
+        Path | None, typer.Argument(metavar="MAPPING", help="A mapping file (docs/mappings.md); or use --all.")
+    ] = None,
+    every: Annotated[
+        Path | None, typer.Option("--all", metavar="DIR", help="Every mapping file of a directory.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="With --all: go on until interrupted.")] = False,
+    interval: Annotated[float, typer.Option(help="With --follow: seconds between two turns of a feed.", min=0.1)] = 5.0,
     source: SourceOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check and preview; write nothing.")] = False,
     limit: Annotated[int | None, typer.Option(help="Stop after about this many rows.", min=1)] = None,
@@ -1079,6 +1086,15 @@ def adapter_run(
     from adapters.mapping import load_mapping
     from adapters.run import check
 
+    if (mapping is None) == (every is None):
+        raise typer.BadParameter("name one mapping file, or a directory of them with --all")
+    if every is not None:
+        if source is not None or dry_run or limit is not None or afresh:
+            raise typer.BadParameter("--source, --dry-run, --limit and --afresh are for one mapping, not for --all")
+        return _run_all(every, node_dir, follow=follow, interval=interval, as_json=as_json)
+    if follow:
+        raise typer.BadParameter("--follow goes with --all")
+    assert mapping is not None
     feed = load_mapping(mapping)
     if dry_run:
         found = check(feed, _source_of(feed, source), validate=_validator(node_dir), sample=limit or 1000)
@@ -1091,6 +1107,91 @@ def adapter_run(
     else:
         _show_run(mapping, report, quarantined, outcomes)
     return report.stopped.exit_code if report.stopped else 0
+
+
+def _run_all(directory: Path, node_dir: Path, *, follow: bool, interval: float, as_json: bool) -> int:
+    """Runs all feeds of a directory; 2 where one of them could not run (while following, they are tried again)."""
+    from adapters.state import AdapterState
+    from adapters.supervise import Supervisor
+
+    said: dict[str, tuple[str | None, int]] = {}
+
+    def report(statuses: Sequence[FeedStatus]) -> None:
+        for status in statuses:
+            # a feed that only waits says nothing
+            now = (status.trouble, status.read)
+            if not as_json and status.turns and said.get(status.file) != now:
+                say(_feed_line(status))
+                sys.stdout.flush()
+            said[status.file] = now
+
+    with open_node(node_dir) as node, stopping() as stop, anchoring(node):
+        state = AdapterState(node.database.engine_for_writing())
+        supervisor = Supervisor(
+            directory, lambda department: functools.partial(node.intake.submit, department), state, interval=interval
+        )
+        statuses = supervisor.run(stop, follow=follow, report=report)
+    if as_json:
+        print_json({"feeds": [asdict(status) for status in statuses]})
+    else:
+        for status in statuses:
+            if not status.turns:
+                say(_feed_line(status))
+        say(f"{counted(len(statuses), 'feed')}; {counted(sum(s.sealed for s in statuses), 'record')} sealed.")
+    troubled = any(status.state in ("failing", "unreadable") for status in statuses)
+    return 2 if troubled and not follow else 0
+
+
+def _feed_line(status: FeedStatus) -> str:
+    name = status.feed or status.file
+    if status.trouble:
+        return f"{name}: {status.state}: {status.trouble}"
+    lag = "" if status.lag is None else f", {age(status.lag)} behind its source"
+    return (
+        f"{name}: {status.read:,} rows read: {status.sealed:,} sealed, {status.known:,} known already, "
+        f"{status.quarantined:,} quarantined{lag}"
+    )
+
+
+@contextmanager
+def stopping() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, so that what runs can come to a clean end."""
+    stop = threading.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+@adapter_app.command("receive")
+@answering
+def adapter_receive(
+    mappings: Annotated[list[Path], typer.Argument(metavar="MAPPING...", help='Mapping files with kind = "webhook".')],
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")],
+) -> None:
+    """Take signed webhooks into the feeds' inboxes until interrupted. It needs no node; `run` seals what came."""
+    from adapters.mapping import load_mapping
+    from adapters.webhook import hook_of
+    from adapters.webhook_server import WebhookServer
+
+    feeds = [load_mapping(mapping) for mapping in mappings]
+    hooks = {feed.feed: hook_of(feed.options, feed.base, os.environ) for feed in feeds}
+    server = WebhookServer(hooks, *_address(listen))
+    with stopping() as stop:
+        thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
+        thread.start()
+        for name in hooks:
+            say(f"Takes webhooks at {server.url}/hooks/{name}")
+        sys.stdout.flush()
+        stop.wait()
+        server.shutdown()
+        thread.join()
+    server.server_close()
+    for hook in hooks.values():
+        hook.close()
 
 
 def run_feed(

@@ -127,18 +127,18 @@ FORMATS: dict[str, Callable[[Section], SourceOptions]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class Delivery:
     """A file that may be read. `version` changes with its content, `around` with what lies beside it."""
 
     part: str
     path: Path
     version: str
-    around: str
-    changed: float
+    around: str = ""
+    changed: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Mark:
+class DeliveryMark:
     """How far a file is. `missing`: a row waits for an attachment. `failed`: it could not be read to its end."""
 
     version: str
@@ -149,10 +149,12 @@ class _Mark:
     failed: bool = False
 
     @classmethod
-    def read(cls, mark: str | None) -> _Mark | None:
+    def read(cls, mark: str | None) -> DeliveryMark | None:
+        """The saved mark of a part, None where there is none."""
         return None if mark is None else cls(**json.loads(mark))
 
     def write(self) -> str:
+        """The mark as it is saved."""
         return json.dumps({name: getattr(self, name) for name in self.__slots__})
 
 
@@ -168,46 +170,20 @@ class Folder:
         """See Source. Files that arrive while this goes on are found the next time."""
         odd: list[BadRow] = []
         for found in self._files(odd):
-            saved = _Mark.read(marks.get(found.part))
+            saved = DeliveryMark.read(marks.get(found.part))
             if saved is None or not self._is_settled(saved, found):
-                yield from self._read(found, saved, size)
+                beside = Beside(found.path.parent, self._is_whole)
+                yield from delivery_pages(self._options.each, self._opening, found, saved, beside, size)
         if odd:
             yield Page("#names", tuple(odd), None, restarted=True)
 
-    def _is_settled(self, saved: _Mark, found: _Found) -> bool:
+    def _is_settled(self, saved: DeliveryMark, found: Delivery) -> bool:
         if not saved.done or saved.version != found.version:
             return False
         too_old = self._opening.clock() - found.changed > self._options.wait_hours * 3600
         return not saved.missing or saved.around == found.around or too_old
 
-    def _read(self, found: _Found, saved: _Mark | None, size: int) -> Iterator[Page]:
-        """The file's pages; the last one says that the file is done."""
-        again = saved is None or saved.failed or (saved.done and saved.missing)
-        inner = None if again or saved is None else saved.inner
-        missing = not again and saved is not None and saved.missing
-        state = _Mark(found.version, found.around, inner, missing=missing)
-        beside = Beside(found.path.parent, self._is_whole)
-        held: Page | None = None
-        try:
-            opening = replace(self._opening, override=found.path, part=found.part)
-            marks = {} if inner is None else {found.part: inner}
-            with closing(self._options.each.open(opening).pages(marks, size)) as pages:
-                for page in pages:
-                    if held is not None:
-                        yield held
-                    # a page that leaves the mark where it was is one that could not be read
-                    failed = state.failed or page.mark is None
-                    state = replace(state, inner=page.mark or state.inner, failed=failed)
-                    held = _with_mark(page, state, beside)
-        except CouldNotRun as error:
-            if held is not None:
-                yield held
-            bad = BadRow(f"{found.part}:0", "", "unreadable", str(error))
-            held, state = Page(found.part, (bad,), ""), replace(state, failed=True)
-        last = held or Page(found.part, (), "", restarted=again)
-        yield _with_mark(last, replace(state, done=True), beside)
-
-    def _files(self, odd: list[BadRow]) -> Iterator[_Found]:
+    def _files(self, odd: list[BadRow]) -> Iterator[Delivery]:
         options = self._options
         around: dict[Path, str] = {}
         for path in sorted(self._root.glob(options.pattern), key=str):
@@ -231,7 +207,7 @@ class Folder:
                 version = f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}"
                 if path.parent not in around:
                     around[path.parent] = self._around(path.parent)
-                yield _Found(part, path, version, around[path.parent], _changed(status))
+                yield Delivery(part, path, version, around[path.parent], _changed(status))
 
     def _is_announced(self, path: Path, status: os.stat_result) -> bool:
         if self._options.ready is not None:
@@ -261,6 +237,34 @@ def _changed(status: os.stat_result) -> float:
     return max(status.st_mtime, status.st_ctime)
 
 
-def _with_mark(page: Page, state: _Mark, beside: Beside) -> Page:
+def delivery_pages(
+    each: SourceOptions, opening: Opening, found: Delivery, saved: DeliveryMark | None, beside: Beside, size: int
+) -> Iterator[Page]:
+    """The pages of one file; the last one says that the file is done. What cannot be read becomes a BadRow."""
+    again = saved is None or saved.failed or (saved.done and saved.missing)
+    inner = None if again or saved is None else saved.inner
+    missing = not again and saved is not None and saved.missing
+    state = DeliveryMark(found.version, found.around, inner, missing=missing)
+    held: Page | None = None
+    try:
+        source = each.open(replace(opening, override=found.path, part=found.part))
+        with closing(source.pages({} if inner is None else {found.part: inner}, size)) as pages:
+            for page in pages:
+                if held is not None:
+                    yield held
+                # a page that leaves the mark where it was is one that could not be read
+                failed = state.failed or page.mark is None
+                state = replace(state, inner=page.mark or state.inner, failed=failed)
+                held = _with_mark(page, state, beside)
+    except CouldNotRun as error:
+        if held is not None:
+            yield held
+        bad = BadRow(f"{found.part}:0", "", "unreadable", str(error))
+        held, state = Page(found.part, (bad,), ""), replace(state, failed=True)
+    last = held or Page(found.part, (), "", restarted=again)
+    yield _with_mark(last, replace(state, done=True), beside)
+
+
+def _with_mark(page: Page, state: DeliveryMark, beside: Beside) -> Page:
     rows = tuple([replace(row, beside=beside) if isinstance(row, Row) else row for row in page.rows])
     return replace(page, rows=rows, mark=state.write(), waiting_mark=replace(state, missing=True).write())

@@ -9,9 +9,11 @@ from adapters.folder import FolderOptions
 from adapters.jsonl_files import JsonlOptions
 from adapters.mqtt_topics import MqttOptions
 from adapters.rest_api import RestOptions
+from adapters.s3_buckets import S3Options
 from adapters.sections import Section
 from adapters.source import SourceOptions
 from adapters.sql_tables import SqlOptions
+from adapters.webhook import WebhookOptions
 from adapters.xlsx_files import XlsxOptions
 from adapters.xml_files import XmlOptions
 
@@ -23,5 +25,7 @@ KINDS: dict[str, Callable[[Section], SourceOptions]] = {
     "folder": FolderOptions.parse,
     "mqtt": MqttOptions.parse,
     "rest": RestOptions.parse,
+    "s3": S3Options.parse,
+    "webhook": WebhookOptions.parse,
     "sql": SqlOptions.parse,
 }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -109,6 +110,7 @@ class FeedMapping:
     subjects: tuple[Entry, ...] = ()
     lists: Mapping[str, tuple[Entry, ...]] = field(default_factory=dict)
     attachments: tuple[AttachmentRule, ...] = ()
+    poll_seconds: int | None = None
 
     @property
     def feed(self) -> str:
@@ -158,13 +160,19 @@ def parse_mapping(data: bytes, name: str, base: Path) -> FeedMapping:
 
 
 def open_source(
-    mapping: FeedMapping, *, override: Path | None = None, environ: Mapping[str, str] | None = None
+    mapping: FeedMapping,
+    *,
+    override: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    sleep: Callable[[float], object] = time.sleep,
 ) -> Source:
-    """The mapping's source. `override` replaces its path; `environ` is where its `_env` options look.
+    """The mapping's source. `override` replaces its path; `environ` is where its `_env` options look; `sleep` waits.
 
     Raises CouldNotRun where the source is not there and Malformed where its options do not fit `override`.
     """
-    opening = Opening(mapping.base, mapping.columns, mapping.key, override=override, environ=dict(environ or {}))
+    opening = Opening(
+        mapping.base, mapping.columns, mapping.key, override=override, environ=dict(environ or {}), sleep=sleep
+    )
     return mapping.options.open(opening)
 
 
@@ -201,6 +209,7 @@ class _Reader:
             subjects=tuple(self._read_entries("subjects", top.get("subjects", list, []), subject=True)),
             lists=self._read_lists(fields),
             attachments=tuple(self._read_attachments()),
+            poll_seconds=top.optional("poll_seconds", int),
         )
         top.get("description", str, "")
         top.done()
@@ -240,6 +249,8 @@ class _Reader:
     def _check_whole(self, mapping: FeedMapping) -> None:
         if not mapping.key:
             self._top.refuse('"key" must name at least one column')
+        if mapping.poll_seconds is not None and not 1 <= mapping.poll_seconds <= 86_400:
+            self._top.refuse('"poll_seconds" must be from 1 to 86400')
         for number, rule in enumerate(mapping.attachments, 1):
             # only a drop folder's rows have a directory of their own
             if rule.base is None and not getattr(mapping.options, "beside", False):

@@ -1,9 +1,9 @@
 """MQTT 5 topics: messages of cameras and devices, each a JSON object, at least once in and once in the log.
 
-The broker keeps a durable session under the mapping's client id, so it also keeps what is published while we are away.
-A message is acknowledged (PUBACK) only after the ledger, quarantine and mark are durable: kill us at any moment, and the
-broker sends again what we did not acknowledge, and the ledger recognises it by its key. Never more than `in_flight`
-messages are with us (MQTT 5 section 3.1.2.11.3, Receive Maximum): a flood waits at the broker, or at the devices.
+The broker keeps a durable session under the mapping's client id, and with it what is published while we are away. A
+message is acknowledged (PUBACK) only after ledger, quarantine and mark are durable: kill us at any moment, and what we
+did not acknowledge is sent again, and recognised by its key. Never more than `in_flight` messages are with us (MQTT 5
+section 3.1.2.11.3, Receive Maximum): a flood waits at the broker, or at the devices.
 
 One thread: nothing is read from the connection while a page is being sealed.
 """
@@ -68,8 +68,8 @@ class MqttOptions:
         port = section.get("port", int, 8883 if tls else 1883)
         in_flight = section.get("in_flight", int, 1000)
         idle_seconds = section.get("idle_seconds", int, 2)
-        if not (1 <= port <= 65535 and 1 <= in_flight <= 65535 and 1 <= idle_seconds <= 3600):
-            section.refuse('"source.port" and "in_flight" must be from 1 to 65535, "idle_seconds" from 1 to 3600')
+        if not (1 <= port <= 65535 and 1 <= in_flight <= 65535 and 0 <= idle_seconds <= 3600):
+            section.refuse('"source.port" and "in_flight" must be from 1 to 65535, "idle_seconds" from 0 to 3600')
         return cls(
             host=section.optional("host", str),
             host_env=section.optional("host_env", str),
@@ -144,8 +144,9 @@ class MqttTopics:
                 count = min(size, len(self._waiting))
                 self._handed = [self._waiting.popleft() for _ in range(count)]
                 rows = tuple([self._row(message) for message in self._handed])
-                mark = json.dumps({"last": rows[-1].position, "at": int(time.time())})
-                yield Page(self._options.client_id, rows, mark)
+                # what we add to a message need not be mapped or ignored
+                own = {name for row in rows if isinstance(row, Row) for name in row.values if not name.startswith("@")}
+                yield Page(self._options.client_id, rows, json.dumps({"last": rows[-1].position}), columns=tuple(own))
         finally:
             self._client = None
             client.disconnect()
@@ -165,6 +166,7 @@ class MqttTopics:
     def _connect(self) -> Client:
         try:
             from paho.mqtt import client as mqtt
+            from paho.mqtt.enums import CallbackAPIVersion
             from paho.mqtt.packettypes import PacketTypes
             from paho.mqtt.properties import Properties
             from paho.mqtt.subscribeoptions import SubscribeOptions
@@ -173,7 +175,7 @@ class MqttTopics:
         options = self._options
         # no connection of the library's own making: message ids mean something within one connection only
         client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2, options.client_id, protocol=mqtt.MQTTv5,
+            CallbackAPIVersion.VERSION2, options.client_id, protocol=mqtt.MQTTv5,
             manual_ack=True, reconnect_on_failure=False,
         )  # fmt: skip
         self._ended, self._granted = None, 0
@@ -185,7 +187,7 @@ class MqttTopics:
             client.username_pw_set(*self._sign_in)
         if options.tls:
             client.tls_set_context(ssl.create_default_context(cafile=self._ca))
-        properties = Properties(PacketTypes.CONNECT)
+        properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = SESSION_SECONDS
         properties.ReceiveMaximum = options.in_flight
         properties.MaximumPacketSize = self._limits.row_bytes + 65_536
@@ -221,7 +223,7 @@ class MqttTopics:
             if len(self._waiting) > count:
                 count, quiet_since = len(self._waiting), time.monotonic()
             # a page that has begun waits no longer than it must
-            elif time.monotonic() - quiet_since > (0.1 if count else self._options.idle_seconds):
+            elif time.monotonic() - quiet_since > (0.1 if count else max(self._options.idle_seconds, 0.2)):
                 return
         if self._ended is not None:
             # what is here was not acknowledged; message ids of a lost connection are worth nothing

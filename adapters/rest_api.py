@@ -21,6 +21,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
@@ -494,7 +496,7 @@ class Asker:
             except ImportError:
                 raise CouldNotRun('REST sources need httpx; install it with: pip install "yunxi[rest]"') from None
             try:
-                context = ssl.create_default_context(cafile=None if self._ca is None else str(self._ca))
+                context = _certificates(self._ca)
             except OSError as error:
                 raise CouldNotRun(f"{self._ca} holds no certificates that can be read; correct ca_file") from error
             # no redirections, no proxy or netrc from the environment: credentials go to one place
@@ -503,6 +505,12 @@ class Asker:
                 headers={"Accept": "application/json", "User-Agent": "yunxi-adapter"},
             )  # fmt: skip
         return self._opened
+
+
+@lru_cache(16)
+def _certificates(ca: Path | None) -> ssl.SSLContext:
+    # reading the system's store takes longer than a request
+    return ssl.create_default_context(cafile=None if ca is None else str(ca))
 
 
 class _Silent(Exception):

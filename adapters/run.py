@@ -111,13 +111,15 @@ def run(
     batch: int = PAGE_ROWS,
     limit: int | None = None,
     afresh: bool = False,
+    enough: Callable[[], bool] | None = None,
 ) -> RunReport:
     """Takes everything new in `source` into the ledger, page by page, at most `batch` rows each.
 
     `afresh` reads from the start, as after a change of the mapping: known rows are recognised, quarantined ones tried
-    again. Ends after the page in which `limit` rows are reached. When the ledger, the state or the source cannot go on
-    (CouldNotRun), the report says so in `stopped`; everything counted is durable. Refusals of the whole feed
-    (HistoryRefused, Malformed) are raised; marks are then where the last settled page left them.
+    again. Ends after the page in which `limit` rows are reached, or behind which `enough` says so. When the ledger, the
+    state or the source cannot go on (CouldNotRun), the report says so in `stopped`; everything counted is durable.
+    Refusals of the whole feed (HistoryRefused, Malformed) are raised; marks are then where the last settled page left
+    them.
     """
     runner = _Run(mapping, state, submit)
     size = batch if limit is None else max(1, min(batch, limit))
@@ -130,7 +132,7 @@ def run(
                     source.settled()
                 if progress is not None:
                     progress(runner.progress(page))
-                if limit is not None and runner.read >= limit:
+                if (limit is not None and runner.read >= limit) or (enough is not None and enough()):
                     break
     except CouldNotRun as error:
         return runner.report(error)

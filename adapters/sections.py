@@ -86,6 +86,12 @@ class Section:
         """The member, which must be there and be a table, to be read in its turn (and to be `done` with)."""
         return Section(self._what, self.where(key), self.require(key, dict))
 
+    def standing_in(self, key: str, value: Any) -> Section:
+        """This table as if `key` stood in it too; what is asked of either counts as asked."""
+        other = Section(self._what, self._path, {**self._data, key: value})
+        other._asked = self._asked
+        return other
+
     def raw(self, key: str) -> Any:
         """The member as it stands, None where it is absent."""
         self._asked.add(key)

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import gzip
+import hashlib
+import hmac
 import importlib.util
 import io
 import json
 import os
+import shutil
+import socket
+import subprocess
 import sys
+import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 import pytest
 from openpyxl import Workbook
@@ -22,6 +34,8 @@ from adapters.mapping import FeedMapping, parse_mapping
 from adapters.mapping import open_source as open_source
 from adapters.source import Source
 from adapters.state import AdapterState
+from adapters.webhook import hook_of, make_secret
+from adapters.webhook_server import WebhookServer
 
 HERE = Path(__file__).parent
 CHICAGO = HERE.parents[2] / "shared" / "data" / "chicago"
@@ -65,6 +79,7 @@ def _load(name: str) -> Any:
 
 
 worker = _load("worker")
+http_server = _load("http_server")
 
 
 def make_row(number: int, **changes: str) -> dict[str, str]:
@@ -84,6 +99,7 @@ class Harness:
     source_table: str
     ignore: tuple[str, ...] = ()
     row_is_its_key = False
+    offers_again = True
     environ: Mapping[str, str] = {}
 
     def __init__(self, directory: Path) -> None:
@@ -112,6 +128,9 @@ class Harness:
     def position(self, number: int) -> str:
         """Where row `number` (from 1) stands after one `write`."""
         raise NotImplementedError
+
+    def close(self) -> None:
+        """Ends what the source runs on."""
 
 
 class CsvHarness(Harness):
@@ -190,6 +209,44 @@ class XlsxHarness(Harness):
         return f"shops.xlsx:Shops!{number + 1}"
 
 
+class XmlHarness(XlsxHarness):
+    """An XML file."""
+
+    source_table = 'kind = "xml"\npath = "shops.xml"\nrow = "shops/shop-row"'
+
+    def write(self, rows: list[dict[str, str]]) -> None:
+        self._rows = list(rows)
+        (self.directory / "shops.xml").write_bytes(xml_of(self._rows))
+
+    def position(self, number: int) -> str:
+        return f"shops.xml:{number}"
+
+
+def xml_of(rows: list[dict[str, str]]) -> bytes:
+    """Rows as an XML export."""
+    items = ["".join(f"<{name}>{escape(row[name])}</{name}>" for name in COLUMNS) for row in rows]
+    body = "".join(f"  <shop-row>{item}</shop-row>\n" for item in items)
+    return f'<?xml version="1.0"?>\n<shops>\n{body}</shops>\n'.encode()
+
+
+class FolderHarness(CsvHarness):
+    """A drop folder with one file."""
+
+    source_table = 'kind = "folder"\npath = "inbox"\nformat = "csv"\nsettle_seconds = 0'
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        (directory / "inbox").mkdir(exist_ok=True)
+
+    def write(self, rows: list[dict[str, str]]) -> None:
+        super().write(rows)
+        (self.directory / self.name).rename(self.directory / "inbox" / self.name)
+
+    def append(self, rows: list[dict[str, str]]) -> None:
+        with (self.directory / "inbox" / self.name).open("ab") as stream:
+            stream.write(self._lines(rows))
+
+
 class SqlHarness(Harness):
     """A table with a rising number, given anew to every row that is written: what a time of change is in practice."""
 
@@ -224,7 +281,197 @@ class SqlHarness(Harness):
         return f"shops:{self._written[number - 1]['id']}"
 
 
-KINDS = ["csv", "csv-gz", "jsonl", "xlsx", "sqlite", "postgresql"]
+class RestHarness(Harness):
+    """A service with cursors, which gives rows behind a rising number; every row that is written gets a new one."""
+
+    source_table = """kind = "rest"
+url_env = "SHOPS_URL"
+rows = "data.items"
+pages = "cursor"
+next = "data.next"
+size_param = "limit"
+page_size = 10
+since = "seq"
+since_param = "after"
+"""
+    ignore = ("seq",)
+    row_is_its_key = True
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._rows: list[dict[str, Any]] = []
+        self._seq = 0
+        self.server = http_server.Server(self._answer)
+        self.environ = {"SHOPS_URL": f"{self.server.url}/shops"}
+
+    def write(self, rows: list[dict[str, str]]) -> None:
+        self._rows = []
+        self.append(rows)
+
+    def append(self, rows: list[dict[str, str]]) -> None:
+        self._written = rows
+        for row in rows:
+            self._seq += 1
+            self._rows.append({"seq": self._seq, **row})
+
+    def position(self, number: int) -> str:
+        return f"/shops:{self._written[number - 1]['id']}"
+
+    def close(self) -> None:
+        self.server.close()
+
+    def _answer(self, asked: Any) -> Any:
+        behind = [row for row in self._rows if row["seq"] > int(asked.params.get("after", 0))]
+        start, size = int(asked.params.get("cursor", 0)), int(asked.params["limit"])
+        more = start + size < len(behind)
+        items = behind[start : start + size]
+        return http_server.Said({"data": {"items": items, "next": str(start + size) if more else None}})
+
+
+class Broker:
+    """A real Mosquitto on loopback, with nothing on disk."""
+
+    def __init__(self, directory: Path, extra: str = "") -> None:
+        program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+        if program is None:
+            pytest.skip("mosquitto is not installed (scripts/services start installs it where apt is)")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        config = directory / "mosquitto.conf"
+        config.write_text(
+            f"listener {self.port} 127.0.0.1\nuser root\nallow_anonymous true\nmax_queued_messages 0\n"
+            f"set_tcp_nodelay true\n{extra}"
+        )
+        self._process = subprocess.Popen([program, "-c", str(config)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.wait()
+
+    def wait(self) -> None:
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.02)
+        self.close()
+        raise AssertionError("mosquitto does not answer")
+
+    def publish(self, messages: list[tuple[str, bytes]], qos: int = 1) -> None:
+        """Publishes in order, and returns once the broker has them."""
+        from paho.mqtt import client as mqtt
+        from paho.mqtt.enums import CallbackAPIVersion
+
+        client = mqtt.Client(CallbackAPIVersion.VERSION2)
+        client.max_inflight_messages_set(1000)
+        client.max_queued_messages_set(0)
+        client.connect("127.0.0.1", self.port)
+        client.loop_start()
+        sent = [client.publish(topic, payload, qos) for topic, payload in messages]
+        for item in sent:
+            item.wait_for_publish(30)
+        client.disconnect()
+        client.loop_stop()
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.communicate(timeout=10)
+
+
+class MqttHarness(Harness):
+    """Messages of one topic; what is written is published, and what was published stays so."""
+
+    offers_again = False
+
+    def __init__(self, directory: Path, broker: Broker) -> None:
+        super().__init__(directory)
+        self.broker = broker
+        self.topic = f"shops/{uuid.uuid4().hex}"
+        self.source_table = (
+            'kind = "mqtt"\nhost_env = "BROKER"\ntls = false\nidle_seconds = 0\n'
+            f'client_id = "{self.topic[-30:]}"\ntopics = ["{self.topic}/#"]'
+        )
+        self.environ = {"BROKER": f"127.0.0.1:{broker.port}"}
+        # from now on the broker keeps what is published
+        assert list(self.source().pages({}, 1)) == []
+
+    def write(self, rows: list[dict[str, str]]) -> None:
+        self._rows: list[bytes] = []
+        self.append(rows)
+
+    def append(self, rows: list[dict[str, str]]) -> None:
+        payloads = [json.dumps(row).encode() for row in rows]
+        self._rows += payloads
+        if payloads:
+            self.broker.publish([(f"{self.topic}/in", payload) for payload in payloads])
+
+    def position(self, number: int) -> str:
+        return f"{self.topic}/in:{hashlib.sha256(self._rows[number - 1]).hexdigest()[:16]}"
+
+
+class WebhookHarness(Harness):
+    """Messages that are pushed to a real receiver; what was pushed stays pushed."""
+
+    source_table = 'kind = "webhook"\ninbox = "inbox.db"\nsecret_env = "SHOPS_SECRET"'
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.secret = make_secret()
+        self.environ = {"SHOPS_SECRET": self.secret}
+        hook = hook_of(self.mapping().options, directory, self.environ)
+        self.server = WebhookServer({"market/shops": hook}, "127.0.0.1", 0)
+        self._hook = hook
+        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+        self._sent = 0
+
+    def write(self, rows: list[dict[str, str]]) -> None:
+        self._written: list[bytes] = []
+        self.append(rows)
+
+    def append(self, rows: list[dict[str, str]]) -> None:
+        with closing(HTTPConnection("127.0.0.1", self.server.server_address[1], timeout=10)) as connection:
+            for row in rows:
+                self._sent += 1
+                body = json.dumps(row).encode()
+                assert self.push(connection, f"msg_{self._sent}", body) == 202
+                self._written.append(body)
+
+    def push(self, connection: HTTPConnection, identity: str, body: bytes, **changes: str) -> int:
+        """Sends one message, signed; the status that comes back."""
+        connection.request("POST", "/hooks/market/shops", body, self.signed(identity, body, **changes))
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+
+    def signed(self, identity: str, body: bytes, at: float | None = None, **changes: str) -> dict[str, str]:
+        """The three headers (Standard Webhooks), some of them changed."""
+        sent = str(int(time.time() if at is None else at))
+        key = base64.b64decode(self.secret.removeprefix("whsec_"))
+        digest = hmac.digest(key, f"{identity}.{sent}.".encode() + body, "sha256")
+        signature = "v1," + base64.b64encode(digest).decode()
+        headers = {"webhook-id": identity, "webhook-timestamp": sent, "webhook-signature": signature}
+        return headers | {name.replace("_", "-"): value for name, value in changes.items()}
+
+    def position(self, number: int) -> str:
+        return f"inbox:{hashlib.sha256(self._written[number - 1]).hexdigest()[:16]}"
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self._thread.join()
+        self._hook._inbox.close()
+
+
+KINDS = ["csv", "csv-gz", "jsonl", "xlsx", "xml", "folder", "rest", "webhook", "sqlite", "postgresql"]
+# every run waits to see whether more messages come
+KINDS += [pytest.param("mqtt", marks=pytest.mark.slow)]  # type: ignore[list-item]
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """One broker for all tests, or a skip that says what is missing."""
+    made = Broker(tmp_path_factory.mktemp("broker"))
+    yield made
+    made.close()
 
 
 def make_harness(kind: str, directory: Path) -> Harness:
@@ -238,6 +485,14 @@ def make_harness(kind: str, directory: Path) -> Harness:
             return JsonlHarness(directory)
         case "xlsx":
             return XlsxHarness(directory)
+        case "xml":
+            return XmlHarness(directory)
+        case "folder":
+            return FolderHarness(directory)
+        case "rest":
+            return RestHarness(directory)
+        case "webhook":
+            return WebhookHarness(directory)
         case "sqlite":
             return SqlHarness(directory, f"sqlite:///{directory / 'shops.db'}")
         case _:
@@ -253,9 +508,14 @@ def postgres_url() -> str:
 
 
 @pytest.fixture(params=KINDS)
-def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Harness:
+def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]:
     """Every kind of source in turn."""
-    return make_harness(request.param, tmp_path)
+    if request.param == "mqtt":
+        made: Harness = MqttHarness(tmp_path, request.getfixturevalue("broker"))
+    else:
+        made = make_harness(request.param, tmp_path)
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import tomllib
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 from adapters.keys import idempotency_key, row_key
+from adapters.kinds import KINDS
 from adapters.mapping import FeedMapping, load_mapping, parse_mapping
 from adapters.run import check
 from adapters.source import Page, Row, Unusable
@@ -406,14 +408,19 @@ def test_the_example_in_the_documentation_makes_a_record_of_its_type(tmp_path):
 
 
 def test_the_other_examples_in_the_documentation_are_read():
-    officers, table = examples()[1:]
+    officers, table = (text for text in examples()[1:] if not text.startswith("[source]") or "[tables" in text)
     assert mapping("a = 'k'", officers).lists.keys() == {"officers"}
     assert parse(HEAD + table).fields["result"].table == {"合格": "pass", "不合格": "fail"}
+    sources = [text for text in examples() if text.startswith("[source]") and "[fields]" not in text]
+    kinds = {tomllib.loads(text)["source"]["kind"] for text in sources}
+    assert kinds == set(KINDS) - {"csv", "jsonl", "xlsx", "sql"}
+    for text in sources:
+        parse(f"{HEAD}{text}\n[fields]\na = 'k'\n")
 
 
 def test_every_reason_is_documented():
     documented = set(re.findall(r"`([a-z-]+)`", (ROOT / "docs" / "mappings.md").read_text(encoding="utf-8")))
-    raised = r'(?:RecordRefused|Invalid|Unusable|_Bad)\(\s*"([a-z-]+)"'
+    raised = r'(?:RecordRefused|Invalid|Unusable|BadJson|_spoil|_end_with)\(\s*"([a-z-]+)"'
     pattern = raised + r'|BadRow\([^"\n]*(?:"[^"\n]*"[^"\n]*)?, "([a-z]+-[a-z-]+)", detail'
     used = {
         reason

@@ -1,0 +1,241 @@
+"""Many feeds at once: none harms another, mappings are reloaded while it runs, a stop is clean."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine
+
+from adapters.state import AdapterState
+from adapters.supervise import FeedStatus, Supervisor
+from ledger.errors import CouldNotRun, StorageFailed
+
+MAPPING = """
+mapping = "{name}"
+version = {version}
+department = "market"
+type = "x"
+v = 1
+system = "s"
+key = ["id"]
+[source]
+kind = "csv"
+path = "{name}.csv"
+[fields]
+{target} = "name"
+"""
+
+
+class Desk:
+    """A directory of mappings, and a supervisor that runs in a thread."""
+
+    def __init__(self, directory: Path, submit: Any) -> None:
+        self.directory = directory
+        self.submit = submit
+        engine = create_engine(f"sqlite:///{directory / 'state.db'}", connect_args={"timeout": 30})
+        self.state = AdapterState(engine)
+        self.supervisor = Supervisor(directory, lambda _: self._take, self.state, environ={}, interval=0.05)
+        self.stop = threading.Event()
+        self.reports = 0
+        self._thread: threading.Thread | None = None
+        self._engine = engine
+
+    def _take(self, batch: Any) -> Any:
+        return self.submit(batch)
+
+    def feed(self, name: str, rows: int = 3, *, version: int = 1, target: str = "label") -> Path:
+        self.rows(name, rows)
+        path = self.directory / f"{name}.toml"
+        path.write_text(MAPPING.format(name=name, version=version, target=target))
+        return path
+
+    def rows(self, name: str, rows: int, start: int = 0) -> None:
+        text = "".join(f"{name}-{n},n{n}\n" for n in range(start, rows))
+        (self.directory / f"{name}.csv").write_text("id,name\n" + text)
+
+    def begin(self) -> None:
+        def count(_: Any) -> None:
+            self.reports += 1
+
+        self._thread = threading.Thread(target=self.supervisor.run, args=(self.stop,), kwargs={"report": count})
+        self._thread.start()
+
+    def until(self, done: Callable[[dict[str, FeedStatus]], bool]) -> dict[str, FeedStatus]:
+        for _ in range(1000):
+            found = {status.file.removesuffix(".toml"): status for status in self.supervisor.statuses()}
+            if done(found):
+                return found
+            time.sleep(0.02)
+        raise AssertionError(f"never: {list(found.values())[:3]}")
+
+    def end(self) -> None:
+        self.stop.set()
+        if self._thread is not None:
+            self._thread.join(20)
+            assert not self._thread.is_alive()
+        self._engine.dispose()
+
+
+@pytest.fixture
+def desk(tmp_path) -> Iterator[Desk]:
+    taken: list[str] = []
+
+    def submit(batch: Any) -> Any:
+        from ledger.submission import Acknowledged
+
+        new = [item.key not in taken for item in batch]
+        taken.extend(item.key for item in batch)
+        return [Acknowledged(item.key, "r", 0, new=is_new) for item, is_new in zip(batch, new, strict=True)]
+
+    made = Desk(tmp_path, submit)
+    made.taken = taken  # type: ignore[attr-defined]
+    yield made
+    made.end()
+
+
+def test_once_through_all(desk):
+    for name in ("aa", "bb", "cc"):
+        desk.feed(name)
+    desk.feed("dd")
+    (desk.directory / "dd.csv").unlink()
+    (desk.directory / "ee.toml").write_text("mapping = 1")
+    found = {status.file: status for status in desk.supervisor.run(desk.stop, follow=False)}
+    assert [found[f"{name}.toml"].sealed for name in ("aa", "bb", "cc")] == [3, 3, 3]
+    assert (found["dd.toml"].state, found["ee.toml"].state) == ("failing", "unreadable")
+    assert "dd.csv" in (found["dd.toml"].trouble or "")
+    assert found["aa.toml"].lag is not None and found["dd.toml"].lag is None
+
+
+def test_a_feed_that_fails_harms_no_other_and_comes_back(desk):
+    desk.feed("good")
+    desk.feed("late")
+    (desk.directory / "late.csv").unlink()
+    desk.begin()
+    found = desk.until(lambda all_: all_.get("late") is not None and all_["late"].failures >= 2)
+    assert (found["good"].sealed, found["good"].state in ("waiting", "running")) == (3, True)
+    desk.rows("late", 2)
+    found = desk.until(lambda all_: all_["late"].sealed == 2)
+    assert (found["late"].failures, found["late"].trouble) == (0, None)
+    desk.rows("good", 5)
+    desk.until(lambda all_: all_["good"].sealed == 5)
+
+
+def test_what_nobody_foresaw_is_the_feeds_own_matter(desk):
+    take = desk.submit
+
+    def submit(batch: Any) -> Any:
+        if batch[0].key.startswith("odd/"):
+            raise ZeroDivisionError("a mistake of ours")
+        return take(batch)
+
+    desk.submit = submit
+    desk.feed("odd")
+    desk.feed("good")
+    desk.begin()
+    found = desk.until(lambda all_: len(all_) == 2 and all_["odd"].failures > 0 and all_["good"].sealed == 3)
+    assert "unexpected ZeroDivisionError" in (found["odd"].trouble or "")
+
+
+def test_the_ledger_that_fails_is_tried_again(desk):
+    take, broken = desk.submit, threading.Event()
+    broken.set()
+
+    def submit(batch: Any) -> Any:
+        if broken.is_set():
+            raise StorageFailed("the disk is full; make room and run again")
+        return take(batch)
+
+    desk.submit = submit
+    desk.feed("aa")
+    desk.begin()
+    found = desk.until(lambda all_: "aa" in all_ and all_["aa"].failures > 0)
+    assert "disk is full" in (found["aa"].trouble or "")
+    broken.clear()
+    desk.until(lambda all_: all_["aa"].sealed == 3)
+
+
+def test_mappings_come_change_and_go_while_it_runs(desk):
+    desk.begin()
+    path = desk.feed("aa", 1)
+    desk.until(lambda all_: "aa" in all_ and all_["aa"].sealed == 1)
+    path.write_text("mapping = broken")
+    found = desk.until(lambda all_: all_["aa"].trouble is not None)
+    assert (found["aa"].state in ("waiting", "running"), found["aa"].version) == (True, 1)
+    desk.rows("aa", 2)
+    desk.until(lambda all_: all_["aa"].sealed == 2)
+    desk.feed("aa", 3, version=2)
+    found = desk.until(lambda all_: all_["aa"].sealed == 3)
+    assert (found["aa"].version, found["aa"].trouble) == (2, None)
+    path.unlink()
+    desk.until(lambda all_: "aa" not in all_)
+
+
+def test_two_files_for_one_feed(desk):
+    desk.feed("aa")
+    (desk.directory / "bb.toml").write_text((desk.directory / "aa.toml").read_text())
+    found = {status.file: status for status in desk.supervisor.run(desk.stop, follow=False)}
+    assert (found["aa.toml"].sealed, found["bb.toml"].state) == (3, "unreadable")
+    assert "is the feed of aa.toml already" in (found["bb.toml"].trouble or "")
+
+
+def test_a_stop_is_clean_behind_the_page_in_hand(desk):
+    desk.feed("aa", 5000)
+    take, reached = desk.submit, threading.Event()
+
+    def submit(batch: Any) -> Any:
+        reached.set()
+        outcomes = take(batch)
+        desk.stop.wait(5)
+        return outcomes
+
+    desk.submit = submit
+    desk.begin()
+    assert reached.wait(10), desk.supervisor.statuses()
+    desk.end()
+    (status,) = desk.supervisor.statuses()
+    assert (status.read, len(desk.taken)) == (1000, 1000)
+    desk.submit, desk.stop = take, threading.Event()
+    (status,) = desk.supervisor.run(desk.stop, follow=False)
+    assert (status.read, len(desk.taken)) == (5000, 5000)
+
+
+def test_a_long_feed_lets_the_others_have_their_turn(desk, monkeypatch):
+    from adapters import supervise
+
+    monkeypatch.setattr(supervise, "TURN_SECONDS", 0.0)
+    desk.feed("aa", 3500)
+    found = desk.supervisor.run(desk.stop, follow=False)
+    assert (found[0].sealed, found[0].turns >= 4) == (3500, True)
+
+
+def test_a_silent_source_shows_by_its_age(desk):
+    now = [100.0]
+    desk.supervisor._clock = lambda: now[0]
+    desk.feed("aa")
+    desk.supervisor.run(desk.stop, follow=False)
+    now[0] += 3600
+    (status,) = desk.supervisor.statuses()
+    assert (status.lag, status.age) == (3600, 3600)
+
+
+def test_no_directory(tmp_path, state):
+    with pytest.raises(CouldNotRun, match="no directory"):
+        Supervisor(tmp_path / "nowhere", lambda _: lambda batch: [], state)
+
+
+@pytest.mark.slow
+def test_fifty_feeds_at_once(desk):
+    for number in range(50):
+        desk.feed(f"feed{number:02}", 200)
+    (desk.directory / "feed49.csv").unlink()
+    desk.begin()
+    desk.until(lambda all_: sum(status.sealed for status in all_.values()) == 49 * 200)
+    for number in range(49):
+        desk.rows(f"feed{number:02}", 300)
+    found = desk.until(lambda all_: sum(status.sealed for status in all_.values()) == 49 * 300)
+    assert found["feed49"].state == "failing" or found["feed49"].failures
