@@ -1392,12 +1392,15 @@ def witness_compare(
     if output is not None and found.splits:
         write_file(output, found.splits[0].serialize())
     if as_json:
-        proofs = [json.loads(split.serialize()) for split in found.splits]
-        good = not found.splits and not found.problems
-        print_json({"good": good, "checkpoints": found.checkpoints, "splits": proofs, "problems": found.problems})
+        print_json(_comparison_json(found))
     else:
         _show_comparison(found)
     return 1 if found.splits else 2 if found.problems else 0
+
+
+def _comparison_json(found: Comparison) -> dict[str, Any]:
+    proofs = [json.loads(split.serialize()) for split in found.splits]
+    return {"good": found.good, "checkpoints": found.checkpoints, "splits": proofs, "problems": found.problems}
 
 
 def _show_comparison(found: Comparison) -> None:
@@ -1478,11 +1481,15 @@ def trust_export(
 def audit(
     department: Annotated[str | None, typer.Option(help="Only this department's log.")] = None,
     skip_signatures: Annotated[bool, typer.Option(help="Trust the log for authorship; twice as fast.")] = False,
+    witness: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="Compare with what this witness was shown, too.")
+    ] = None,
     node_dir: NodeOption = HERE,
     as_json: JsonOption = False,
 ) -> int:
-    """Recompute everything from what is stored and compare it with the chain."""
+    """Recompute everything from what is stored and compare it with the chain, and with what witnesses were shown."""
     from ledger.audit import audit_node
+    from ledger.witness.compare import compare_node
 
     with open_node(node_dir) as node, progress_bar(shown=not as_json) as progress:
 
@@ -1491,22 +1498,26 @@ def audit(
             return lambda done: progress.advance(task, done)
 
         found = audit_node(node, department, check_signatures=not skip_signatures, begin=begin)
+        compared = compare_node(node, department, witness) if witness else None
     first = found.first()
     if as_json:
         print_json(
             {
-                "good": found.good and found.chain_problem is None,
+                "good": found.good and found.chain_problem is None and (compared is None or compared.good),
                 "first": asdict(first) if first else None,
                 "chain_problem": found.chain_problem,
                 # asdict turns a Counter into a count of pairs
                 "logs": [{**asdict(log), "counts": dict(log.counts), "good": log.good} for log in found.logs],
+                "witnesses": None if compared is None else _comparison_json(compared),
             }
         )
     else:
         _show_audit(found)
-    if not found.good:
+        if compared is not None:
+            _show_comparison(compared)
+    if not found.good or (compared is not None and compared.splits):
         return 1
-    return 0 if found.chain_problem is None else 2
+    return 0 if found.chain_problem is None and (compared is None or compared.good) else 2
 
 
 def _show_audit(found: NodeAudit) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
+from ledger.checkpoints import vkeys_of
 from ledger.errors import YunxiError
 from ledger.formats.checkpoint import Checkpoint
 from ledger.formats.note import Note
@@ -28,6 +29,11 @@ class Comparison:
     splits: tuple[SplitView, ...]
     problems: tuple[str, ...]
 
+    @property
+    def good(self) -> bool:
+        """Everybody was asked and nothing contradicts."""
+        return not self.splits and not self.problems
+
 
 def compare(logs: Logs, notes: Iterable[bytes], urls: Sequence[str], node: Node | None = None) -> Comparison:
     """Compares collected notes, the newest checkpoints of the witnesses at `urls`, and those of `node`.
@@ -45,6 +51,14 @@ def compare(logs: Logs, notes: Iterable[bytes], urls: Sequence[str], node: Node 
         collected += [note for log in rows.values() for note in _own(connection, log, collected)]
         splits = find_splits(logs, collected, lambda origin: _tree(connection, rows.get(origin)))
     return Comparison(len(collected), tuple(splits), tuple(problems))
+
+
+def compare_node(node: Node, department: str | None, urls: Sequence[str]) -> Comparison:
+    """Compares the node's own logs, or one department's, with what the witnesses at `urls` were shown."""
+    with node.database.reading() as connection:
+        found = read_logs(connection, department)
+    logs = {log.origin: vkeys_of(log.origin, node.agent.log_signer(log.department)) for log in found}
+    return compare(logs, (), urls, node)
 
 
 def note_in(data: bytes) -> bytes:

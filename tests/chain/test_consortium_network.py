@@ -392,6 +392,26 @@ def test_a_chain_that_was_reset_is_refused_loudly(tmp_path: Path) -> None:
 
 
 @slow
+def test_a_free_transaction_reaches_every_validator(network: CliqueNetwork) -> None:
+    """Each of them would seal it: an anchor does not wait for the turn of the one validator that was asked."""
+    with closing(network.client(0)) as client:
+        account = Account.create()
+        raw, tx_hash = client.sign(account, account.address, b"", gas=21_000)
+        network.await_blocks(1, 0)
+        client.send_raw(raw)
+        pending = False
+        # while no block has it yet, the others can only have heard of it from their peers
+        while client.receipt(tx_hash) is None:
+            with closing(network.client(1)) as other:
+                pending = other.request("txpool_status")["pending"] == "0x1"
+            if pending:
+                break
+        assert pending
+        assert wait_for_receipt(client, tx_hash).succeeded
+        assert client.balance(account.address) == 0
+
+
+@slow
 def test_lost_and_stuck_transactions_and_gaps_in_a_real_pool(network: CliqueNetwork, worker: Any) -> None:
     with closing(network.client()) as client:
         operator, account = network.operator_key(), Account.create()

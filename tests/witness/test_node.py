@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -36,6 +39,7 @@ from ledger.witness.core import Witness
 from ledger.witness.protocol import AddCheckpoint
 from ledger.witness.rounds import Witnessing
 from ledger.witness.server import WitnessServer
+from tests.conftest import ROOT
 from tests.fixtures.nodes import FIRST_ANCHOR, SECOND_ANCHOR, SIZE, Built, Rows, check_round
 from tests.fixtures.parts import Template
 from tests.fixtures.records import acknowledged, submissions
@@ -314,6 +318,11 @@ def test_a_witness_shown_another_history_is_proven_against_the_node(own_node: No
         found = compare(logs, (), [own_node.settings.witnesses[0].url], own_node)
         assert [split.verify(logs) for split in found.splits] == [FIRE]
         assert found.problems == ()
+    directory, url = own_node.settings.directory, own_node.settings.witnesses[0].url
+    command = [sys.executable, str(ROOT / "yunxi.py"), "audit", "--department", "fire", "--witness", url, "--json"]
+    audit = subprocess.run([*command, "--node", str(directory)], capture_output=True, text=True, check=False)
+    assert audit.returncode == 1, audit.stderr
+    assert len(json.loads(audit.stdout)["witnesses"]["splits"]) == 1
     Anchorer(own_node).round()
     status = node_status(own_node)
     assert not status.good

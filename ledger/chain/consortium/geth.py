@@ -392,8 +392,7 @@ class CliqueNetwork:
             *("--cache", "64"),
             *("--mine", "--miner.etherbase", address),
             *("--unlock", address, "--password", str(path / "password"), "--allow-insecure-unlock"),
-            # gas is free: nothing asked for sealing, and a pool that takes zero from peers too
-            *("--miner.gasprice", "0", "--miner.gaslimit", str(clique.GAS_LIMIT)),
+            *("--miner.gaslimit", str(clique.GAS_LIMIT)),
             *("--rpc.txfeecap", "0"),
             *("--verbosity", "3"),
         ]
@@ -430,6 +429,10 @@ class CliqueNetwork:
             return self._state(index).number is not None
 
         _await(answers, START_SECONDS, f"node {index} does not answer: {self._last_words(index)}")
+        with closing(self.client(index)) as client:
+            # gas is free. The option for it makes zero into a gwei: a node would then seal what it was sent itself, and
+            # refuse the same from its peers
+            client.request("miner_setGasPrice", "0x0")
 
     def _last_words(self, index: int) -> str:
         lines = (self._path(index) / "log").read_text("utf-8", "replace").strip().splitlines()
