@@ -138,8 +138,8 @@ def create_node(
 
 
 def chain_url(directory: Path, chain: ChainSettings) -> str:
-    """Where the node's chain answers, after starting the embedded one if need be."""
-    return embedded.ensure_running(directory / "chain") if chain.engine == EMBEDDED else chain.url
+    """Where the node's chain answers, after starting the node's own embedded one if need be."""
+    return chain.url or embedded.ensure_running(directory / "chain")
 
 
 def _check_vacant(directory: Path) -> None:
@@ -161,8 +161,8 @@ def _check_chain(url_or_embedded: str, engine: str | None, confirmations: int | 
         return EMBEDDED, 0
     if not url_or_embedded.startswith(("http://", "https://")):
         raise CouldNotRun(f"--chain must be `embedded` or the http(s) URL of a node, not {url_or_embedded!r}")
-    if engine is not None and engine not in ENGINES[1:]:
-        raise CouldNotRun(f"--engine must be one of {', '.join(ENGINES[1:])}, not {engine!r}")
+    if engine is not None and engine not in ENGINES:
+        raise CouldNotRun(f"--engine must be one of {', '.join(ENGINES)}, not {engine!r}")
     return choose(ChainClient(url_or_embedded), engine, confirmations)
 
 
@@ -172,14 +172,14 @@ def _create_chain(
     from ledger.chain.client import ChainClient
     from ledger.chain.contracts import deploy
 
-    if engine == EMBEDDED:
+    url = "" if url_or_embedded == EMBEDDED else url_or_embedded
+    if not url:
         embedded.create(directory / "chain")
-    url = embedded.ensure_running(directory / "chain") if engine == EMBEDDED else url_or_embedded
-    client = ChainClient(url)
+    client = ChainClient(url or embedded.ensure_running(directory / "chain"))
     addresses = deploy(client, operator)
     return ChainSettings(
         engine=engine,
-        url="" if engine == EMBEDDED else url,
+        url=url,
         id=client.chain_id(),
         genesis="0x" + client.genesis_hash().hex(),
         consortium=addresses.consortium,

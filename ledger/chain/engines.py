@@ -9,6 +9,7 @@ from ledger.chain.consortium import clique, qbft
 from ledger.errors import ChainUnreachable, CouldNotRun, Malformed
 
 CLIQUE = "clique"
+EMBEDDED = "embedded"
 QBFT = "qbft"
 
 
@@ -49,12 +50,16 @@ def recognise(client: ChainClient) -> Engine | None:
 def choose(client: ChainClient, engine: str | None, confirmations: int | None) -> tuple[str, int]:
     """Engine and confirmations for a node's settings: what the operator says, else what the chain shows.
 
+    `embedded` says that whoever runs the chain runs it alone, as with a development chain of another process.
     Raises CouldNotRun if neither says it, or they contradict each other.
     """
     found = recognise(client)
+    if found is None and engine == EMBEDDED:
+        return engine, confirmations or 0
     if found is None and (engine is None or confirmations is None):
         raise CouldNotRun(
-            f"the chain at {client.url} is neither Clique nor QBFT by its first block: say --engine and --confirmations"
+            f"the chain at {client.url} is neither Clique nor QBFT by its first block: say --engine embedded if one "
+            "operator runs it alone for development, else --engine and --confirmations"
         )
     if found is not None and engine not in (None, found.name):
         raise CouldNotRun(f"the chain at {client.url} is {found.name} by its first block, not {engine}")

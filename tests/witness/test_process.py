@@ -240,7 +240,7 @@ def test_a_witness_without_logs_is_refused(directory: Path) -> None:
 
 @pytest.mark.parametrize("listen", ["8090", ":8090", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:99999"])
 def test_an_unfit_address_is_a_sentence(directory: Path, listen: str) -> None:
-    from yunxi import _address
+    from cli.frame import listen_address
 
     with pytest.raises(CouldNotRun, match="HOST:PORT"):
-        _address(listen)
+        listen_address(listen)
