@@ -167,14 +167,15 @@ def test_a_stuck_transaction_is_replaced_at_the_same_nonce(network: Any, proxy: 
     def full_pool(method: str, params: list[Any], forward: Any) -> dict[str, Any]:
         if method == "eth_sendRawTransaction":
             raw_seen.append(params[0])
-            words = "replacement transaction underpriced" if len(raw_seen) == 1 else "insufficient funds for gas"
+            free = params[0] == raw_seen[0]
+            words = "replacement transaction underpriced" if free else "insufficient funds for gas"
             return {"error": {"code": -32000, "message": words}}
         return forward()
 
     proxy.hook = full_pool
     with pytest.raises(ChainUnreachable, match="does not hold it"):
         anchor_once(log, contract, account, wait_seconds=0.2)
-    assert len(set(raw_seen)) == 2  # once at the chain's fee, once above it
+    assert len(set(raw_seen)) == 2  # at the chain's fee and above it, again and again: the stuck one may go any time
     proxy.hook = lambda _, __, forward: forward()
     assert step(log, contract, account).size == 4
     contract.client.close()

@@ -264,8 +264,9 @@ def test_the_engine_says_what_it_is(deployed: Deployed) -> None:
     found = recognise(deployed.client)
     assert (found.name if found else None) == deployed.chain.engine
     if found is None:
-        with pytest.raises(CouldNotRun, match="say --engine and --confirmations"):
+        with pytest.raises(CouldNotRun, match="say --engine embedded if one operator"):
             choose(deployed.client, None, None)
+        assert choose(deployed.client, "embedded", None) == ("embedded", 0)
         assert choose(deployed.client, "qbft", 0) == ("qbft", 0)
     else:
         assert choose(deployed.client, None, None) == ("clique", deployed.chain.confirmations)
