@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -10,29 +12,40 @@ from alembic.script import ScriptDirectory
 from ledger.errors import CouldNotRun
 from ledger.store.database import Database
 
-_LOCATION = "ledger.store:migrations"
+
+@dataclass(frozen=True, slots=True)
+class Migrations:
+    """A chain of migrations: the package that holds it (`package:directory`), the table that says how far it ran."""
+
+    location: str
+    version_table: str
 
 
-def upgrade(database: Database) -> None:
+LEDGER = Migrations("ledger.store:migrations", "alembic_version")
+
+
+def upgrade(database: Database, migrations: Migrations = LEDGER) -> None:
     """Creates or migrates all tables, in one transaction where the database can. Safe to run again."""
     with database.writing() as connection:
-        config = _config()
+        config = _config(migrations)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
 
-def require_current(database: Database) -> None:
+def require_current(database: Database, migrations: Migrations = LEDGER) -> None:
     """Raises CouldNotRun unless the database stands at the newest revision."""
-    newest = ScriptDirectory.from_config(_config()).get_current_head()
+    newest = ScriptDirectory.from_config(_config(migrations)).get_current_head()
     with database.reading() as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
+        options = {"version_table": migrations.version_table}
+        found = MigrationContext.configure(connection, opts=options).get_current_revision()
     if found != newest:
         raise CouldNotRun(
             f"the node's database is at schema {found or 'none'}, this version needs {newest}: run `yunxi upgrade`"
         )
 
 
-def _config() -> Config:
+def _config(migrations: Migrations) -> Config:
     config = Config()
-    config.set_main_option("script_location", _LOCATION)
+    config.set_main_option("script_location", migrations.location)
+    config.attributes["version_table"] = migrations.version_table
     return config

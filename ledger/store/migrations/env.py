@@ -4,5 +4,9 @@ from alembic import context
 
 from ledger.store.models import metadata
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+context.configure(
+    connection=context.config.attributes["connection"],
+    version_table=context.config.attributes["version_table"],
+    target_metadata=metadata,
+)
 context.run_migrations()
