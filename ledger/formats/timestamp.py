@@ -1,0 +1,399 @@
+"""Time-stamp tokens (RFC 3161) in their CMS envelope (RFC 5652): a third party's word that data existed at a time.
+
+    TimeStampResp  = SEQUENCE { status SEQUENCE { INTEGER, … }, timeStampToken ContentInfo OPTIONAL }
+    ContentInfo    = SEQUENCE { id-signedData, [0] SignedData }
+    SignedData     = SEQUENCE { version, digestAlgorithms SET, encapContentInfo, certificates [0] OPTIONAL,
+                                crls [1] OPTIONAL, signerInfos SET }
+    SignerInfo     = SEQUENCE { version, sid, digestAlgorithm, signedAttrs [0], signatureAlgorithm, signature OCTETS,
+                                unsignedAttrs [1] OPTIONAL }
+    TSTInfo        = SEQUENCE { version 1, policy OID, messageImprint, serialNumber, genTime, accuracy OPTIONAL,
+                                ordering OPTIONAL, nonce OPTIONAL, tsa [0] OPTIONAL, extensions [1] OPTIONAL }
+
+Verifying a token, given the data and the roots that are trusted:
+    1. It parses, strictly: one signer, the content is a TSTInfo.
+    2. The message imprint is the data's digest (SHA-256, -384 or -512).
+    3. The signer's certificate is in the token, and the signed attributes name it (RFC 2634, RFC 5035).
+    4. The signed attributes hold the content's digest and type.
+    5. The certificate's key signed the attributes.
+    6. The certificate is for time-stamping and nothing else, critically so (RFC 3161 section 2.3).
+    7. A chain leads from it to a trusted root; every certificate in it was valid at the token's time.
+
+Not checked: whether a certificate was revoked, which no file can tell for ever; name constraints and policies of CAs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from ledger.errors import Malformed, NotProven
+from ledger.formats.der import GENERALIZED_TIME, INTEGER, OCTETS, OID, SEQUENCE, SET, Fields, Value, context, read_der
+
+MAX_TOKEN_BYTES = 64 * 1024
+MAX_CHAIN = 6
+"""Certificates from the signer to the root, both counted."""
+
+_WHAT = "time-stamp token"
+_SIGNED_DATA, _TST_INFO = "1.2.840.113549.1.7.2", "1.2.840.113549.1.9.16.1.4"
+_CONTENT_TYPE, _MESSAGE_DIGEST = "1.2.840.113549.1.9.3", "1.2.840.113549.1.9.4"
+_SIGNING_CERTIFICATE, _SIGNING_CERTIFICATE_V2 = "1.2.840.113549.1.9.16.2.12", "1.2.840.113549.1.9.16.2.47"
+_RSA, _ED25519 = "1.2.840.113549.1.1.1", "1.3.101.112"
+_DIGESTS = {
+    "2.16.840.1.101.3.4.2.1": "sha256",
+    "2.16.840.1.101.3.4.2.2": "sha384",
+    "2.16.840.1.101.3.4.2.3": "sha512",
+}
+_SIGNATURES = {  # signature algorithm to digest; RSA and Ed25519 alone leave it to the digest algorithm
+    "1.2.840.113549.1.1.11": "sha256",
+    "1.2.840.113549.1.1.12": "sha384",
+    "1.2.840.113549.1.1.13": "sha512",
+    "1.2.840.10045.4.3.2": "sha256",
+    "1.2.840.10045.4.3.3": "sha384",
+    "1.2.840.10045.4.3.4": "sha512",
+}
+_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
+    "sha256": hashes.SHA256,
+    "sha384": hashes.SHA384,
+    "sha512": hashes.SHA512,
+}
+# what the library raises for a certificate that is none, at once or when a part of it is first looked at
+_UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension, UnsupportedAlgorithm)
+_TIME = re.compile(rb"(\d{14})(?:\.(\d{1,6}))?Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Timestamp:
+    """A token that was verified. `time` is the authority's, in UTC; `authority` its certificate's subject (RFC 4514);
+    `accuracy` in seconds, None where the authority does not say."""
+
+    time: datetime
+    accuracy: float | None
+    authority: str
+    root: str
+    policy: str
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token as it was parsed; nothing of it is verified."""
+
+    imprint: bytes
+    imprint_digest: str
+    time: datetime
+    accuracy: float | None
+    policy: str
+    serial: int
+    nonce: int | None
+    content: bytes
+    certificates: tuple[x509.Certificate, ...]
+    signer: bytes
+    attributes: dict[str, Value]
+    attributes_encoded: bytes
+    digest: str
+    signature_algorithm: str
+    signature: bytes
+
+
+def token_of(response: bytes) -> bytes:
+    """The token in an authority's response (TimeStampResp). Raises Malformed, and NotProven when it was not granted."""
+    fields = _read(response).fields()
+    status = fields.take().fields().take(INTEGER).integer()
+    token = fields.maybe(SEQUENCE)
+    fields.end()
+    if status not in (0, 1) or token is None:
+        raise NotProven(f"the time-stamping authority did not grant a token (status {status})")
+    return token.encoded
+
+
+def parse_token(data: bytes) -> Token:
+    """Step 1. Raises Malformed."""
+    fields = _read(data).fields()
+    _require_oid(fields.take(OID), _SIGNED_DATA, "signed data")
+    signed = _explicit(fields.take(context(0))).fields()
+    fields.end()
+    signed.take(INTEGER)
+    signed.take(SET)
+    encapsulated = signed.take().fields()
+    _require_oid(encapsulated.take(OID), _TST_INFO, "a TSTInfo")
+    content = _explicit(encapsulated.take(context(0))).of(OCTETS).content
+    encapsulated.end()
+    certificates = signed.maybe(context(0))
+    signed.maybe(context(1))
+    signers = signed.take(SET).values()
+    signed.end()
+    if len(signers) != 1:
+        raise Malformed(_WHAT, f"has {len(signers)} signers instead of one")
+    return _token(content, _certificates(certificates), signers[0].fields())
+
+
+def verify_token(data: bytes, stamped: bytes, roots: Sequence[x509.Certificate]) -> Timestamp:
+    """The facts of a token over `stamped`, under one of the trusted `roots`.
+
+    Raises Malformed for bytes that are no token, NotProven where a step fails; the sentence names it.
+    """
+    # 1
+    token = parse_token(data)
+    # 2
+    if not hmac.compare_digest(hashlib.new(token.imprint_digest, stamped).digest(), token.imprint):
+        raise NotProven("the time stamp is of other data: ask for the one that belongs to this checkpoint")
+    try:
+        # 3
+        certificate = _signer_certificate(token)
+        # 4
+        _check_attributes(token)
+        # 5
+        _check_signature(token, certificate)
+        # 6
+        _check_purpose(certificate)
+        # 7
+        root = _chain_root(certificate, token.certificates, roots, token.time)
+        names = certificate.subject.rfc4514_string(), root.subject.rfc4514_string()
+    except _UNREADABLE as error:
+        raise Malformed(_WHAT, "holds a certificate that cannot be read") from error
+    return Timestamp(token.time, token.accuracy, *names, token.policy, token.serial)
+
+
+def read_roots(pems: Sequence[str]) -> list[x509.Certificate]:
+    """Certificates in PEM, as the trust file's `tsa_roots` holds them. Raises Malformed."""
+    try:
+        return [found for pem in pems for found in x509.load_pem_x509_certificates(pem.encode())]
+    except ValueError as error:
+        raise Malformed("trust file", "tsa_roots holds what is no certificate") from error
+
+
+def _read(data: bytes) -> Value:
+    if len(data) > MAX_TOKEN_BYTES:
+        raise Malformed(_WHAT, f"is longer than {MAX_TOKEN_BYTES:,} bytes")
+    return read_der(data, _WHAT)
+
+
+def _token(content: bytes, certificates: tuple[x509.Certificate, ...], signer: Fields) -> Token:
+    signer.take(INTEGER)
+    sid = signer.take()
+    digest = _digest(signer.take())
+    attributes = signer.take(context(0))
+    algorithm = _algorithm(signer.take())
+    signature = signer.take(OCTETS).content
+    signer.maybe(context(1))
+    signer.end()
+    info = read_der(content, _WHAT).fields()
+    if info.take(INTEGER).integer() != 1:
+        raise Malformed(_WHAT, "has a TSTInfo of another version than 1")
+    policy = info.take(OID).oid()
+    imprint = info.take().fields()
+    imprint_digest, imprinted = _digest(imprint.take()), imprint.take(OCTETS).content
+    imprint.end()
+    serial = info.take(INTEGER).integer()
+    time = _time(info.take(GENERALIZED_TIME).content)
+    accuracy = _accuracy(info.maybe(SEQUENCE))
+    info.maybe(0x01)
+    nonce = info.maybe(INTEGER)
+    info.maybe(context(0))
+    info.maybe(context(1))
+    info.end()
+    return Token(
+        imprint=imprinted,
+        imprint_digest=imprint_digest,
+        time=time,
+        accuracy=accuracy,
+        policy=policy,
+        serial=serial,
+        nonce=None if nonce is None else nonce.integer(),
+        content=content,
+        certificates=certificates,
+        signer=sid.encoded,
+        attributes=_attributes(attributes),
+        # what is signed is the set with a set's own tag (RFC 5652 section 5.4)
+        attributes_encoded=bytes([SET]) + attributes.encoded[1:],
+        digest=digest,
+        signature_algorithm=algorithm,
+        signature=signature,
+    )
+
+
+def _attributes(attributes: Value) -> dict[str, Value]:
+    found: dict[str, Value] = {}
+    for attribute in attributes.values():
+        fields = attribute.fields()
+        name, values = fields.take(OID).oid(), fields.take(SET).values()
+        fields.end()
+        if name in found or len(values) != 1:
+            raise Malformed(_WHAT, "has a signed attribute twice, or one with several values")
+        found[name] = values[0]
+    return found
+
+
+def _certificates(value: Value | None) -> tuple[x509.Certificate, ...]:
+    try:
+        return tuple(x509.load_der_x509_certificate(found.encoded) for found in (value.values() if value else ()))
+    except _UNREADABLE as error:
+        raise Malformed(_WHAT, "holds what is no certificate") from error
+
+
+def _signer_certificate(token: Token) -> x509.Certificate:
+    named = token.attributes.get(_SIGNING_CERTIFICATE_V2) or token.attributes.get(_SIGNING_CERTIFICATE)
+    if named is None:
+        raise NotProven("the time stamp does not name its signer's certificate among what is signed")
+    first = named.fields().take().fields().take().fields()  # certs, the first ESSCertID
+    if _SIGNING_CERTIFICATE_V2 in token.attributes:
+        algorithm = first.maybe(SEQUENCE)
+        digest = "sha256" if algorithm is None else _digest(algorithm)
+    else:
+        digest = "sha1"  # what RFC 2634 fixes; the certificate must also be the one that the signer id names
+    wanted = first.take(OCTETS).content
+    for certificate in token.certificates:
+        encoded = certificate.public_bytes(Encoding.DER)
+        fits = hashlib.new(digest, encoded, usedforsecurity=digest != "sha1").digest() == wanted
+        if fits and _is_signer(token.signer, certificate):
+            return certificate
+    raise NotProven("the time stamp does not carry the certificate of its signer")
+
+
+def _is_signer(sid: bytes, certificate: x509.Certificate) -> bool:
+    value = read_der(sid, _WHAT)
+    if value.tag == 0x80:  # [0] subject key identifier
+        try:
+            found = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+        except x509.ExtensionNotFound:
+            return False
+        return found.value.digest == value.content
+    fields = value.fields()
+    issuer, serial = fields.take(SEQUENCE).encoded, fields.take(INTEGER).integer()
+    return issuer == certificate.issuer.public_bytes() and serial == certificate.serial_number
+
+
+def _check_attributes(token: Token) -> None:
+    kind, digest = token.attributes.get(_CONTENT_TYPE), token.attributes.get(_MESSAGE_DIGEST)
+    if kind is None or kind.oid() != _TST_INFO or digest is None:
+        raise NotProven("the time stamp's signed attributes do not name its content")
+    if not hmac.compare_digest(digest.of(OCTETS).content, hashlib.new(token.digest, token.content).digest()):
+        raise NotProven("the time stamp's content is not what its authority signed")
+
+
+def _check_signature(token: Token, certificate: x509.Certificate) -> None:
+    key, name = certificate.public_key(), _SIGNATURES.get(token.signature_algorithm, token.digest)
+    algorithm, signed = _HASHES[name](), token.attributes_encoded
+    try:
+        if isinstance(key, rsa.RSAPublicKey) and key.key_size >= 2048:
+            key.verify(token.signature, signed, padding.PKCS1v15(), algorithm)
+        elif isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(token.signature, signed, ec.ECDSA(algorithm))
+        elif isinstance(key, ed25519.Ed25519PublicKey):
+            key.verify(token.signature, signed)
+        else:
+            raise NotProven("the time stamp's signer has a key of a kind that is not accepted (RSA from 2048 bits, EC)")
+    except InvalidSignature as error:
+        raise NotProven("the time stamp is not signed by its authority: it was changed") from error
+
+
+def _check_purpose(certificate: x509.Certificate) -> None:
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+    except x509.ExtensionNotFound as error:
+        raise NotProven("the time stamp's certificate is not one for time-stamping") from error
+    if not usage.critical or list(usage.value) != [ExtendedKeyUsageOID.TIME_STAMPING]:
+        raise NotProven("the time stamp's certificate is not one for time-stamping alone")
+
+
+def _chain_root(
+    certificate: x509.Certificate,
+    offered: Sequence[x509.Certificate],
+    roots: Sequence[x509.Certificate],
+    time: datetime,
+) -> x509.Certificate:
+    _check_valid(certificate, time)
+    if certificate in roots:
+        return certificate
+    current = certificate
+    for _ in range(MAX_CHAIN - 1):
+        for root in roots:
+            if _issued(current, root):
+                _check_valid(root, time)
+                return root
+        issuer = next((found for found in offered if found != current and _issued(current, found)), None)
+        if issuer is None or not _is_ca(issuer):
+            break
+        _check_valid(issuer, time)
+        current = issuer
+    raise NotProven("no chain leads from the time stamp to an authority that the trust file names (`tsa_roots`)")
+
+
+def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _is_ca(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+
+
+def _check_valid(certificate: x509.Certificate, time: datetime) -> None:
+    if not certificate.not_valid_before_utc <= time <= certificate.not_valid_after_utc:
+        raise NotProven("a certificate behind the time stamp was not valid at the time that it states")
+
+
+def _algorithm(value: Value) -> str:
+    fields = value.fields()
+    found = fields.take(OID).oid()
+    if found not in _SIGNATURES and found not in (_RSA, _ED25519):
+        raise Malformed(_WHAT, f"is signed with an algorithm that is not accepted ({found})")
+    return found
+
+
+def _digest(value: Value) -> str:
+    found = value.fields().take(OID).oid()
+    if found not in _DIGESTS:
+        raise Malformed(_WHAT, f"uses a digest that is not accepted ({found})")
+    return _DIGESTS[found]
+
+
+def _time(text: bytes) -> datetime:
+    match = _TIME.fullmatch(text)
+    if match is None or (match[2] or b"1").endswith(b"0"):
+        raise Malformed(_WHAT, "has a time that is not written as RFC 3161 section 2.4.2 asks")
+    try:
+        whole = datetime.strptime(match[1].decode(), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise Malformed(_WHAT, "has a time that does not exist") from error
+    return whole.replace(microsecond=int((match[2] or b"").ljust(6, b"0")))
+
+
+def _accuracy(value: Value | None) -> float | None:
+    if value is None:
+        return None
+    fields, total = value.fields(), 0.0
+    for tag, unit in ((INTEGER, 1.0), (0x80, 1e-3), (0x81, 1e-6)):
+        if (found := fields.maybe(tag)) is not None:
+            total += int.from_bytes(found.content, "big") * unit
+    fields.end()
+    return total
+
+
+def _explicit(value: Value) -> Value:
+    inside = value.values()
+    if len(inside) != 1:
+        raise Malformed(_WHAT, "has several values where one belongs")
+    return inside[0]
+
+
+def _require_oid(value: Value, wanted: str, name: str) -> None:
+    if value.oid() != wanted:
+        raise Malformed(_WHAT, f"is not {name}")
