@@ -1,0 +1,52 @@
+"""`yunxi rebuild` and `yunxi contributions` as an operator runs them."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from gateway.database import prepare
+from gateway.projections.registry import projector_of
+from ledger.node import Node
+from tests.fixtures.command import Yunxi
+from tests.fixtures.nodes import SIZE, Built
+
+
+@pytest.fixture
+def yunxi(built: Built, tmp_path: Path) -> Yunxi:
+    directory = built.copy(tmp_path / "node")
+    return Yunxi(tmp_path, YUNXI_NODE=str(directory))
+
+
+def test_a_rebuild_makes_the_tables_and_the_same_again(yunxi: Yunxi, tmp_path: Path) -> None:
+    assert yunxi.good("rebuild", "--json").json()["entries"] == SIZE + 3
+    node = Node.open(tmp_path / "node")
+    prepare(node.database)
+    assert projector_of(node).catch_up() == 0
+    node.close()
+    with closing(sqlite3.connect(tmp_path / "node" / "ledger.sqlite")) as connection, connection:
+        before = connection.execute("SELECT * FROM subject_entries ORDER BY 1, 2").fetchall()
+        connection.execute("DELETE FROM subject_entries WHERE position % 2 = 0")
+    again = yunxi.good("rebuild")
+    assert again.out.startswith(f"Replayed {SIZE + 3} entries in ")
+    with closing(sqlite3.connect(tmp_path / "node" / "ledger.sqlite")) as connection:
+        assert connection.execute("SELECT * FROM subject_entries ORDER BY 1, 2").fetchall() == before
+
+
+def test_contributions_of_a_node_that_never_served_ask_for_an_upgrade(yunxi: Yunxi) -> None:
+    result = yunxi("contributions")
+    assert result.code == 2
+    assert "yunxi upgrade" in result.sentence() or "yunxi rebuild" in result.sentence()
+
+
+def test_contributions_are_shown_and_times_are_checked(yunxi: Yunxi) -> None:
+    yunxi.good("rebuild")
+    assert yunxi.good("contributions").out == (
+        "fire: nothing given, got or refused.\nhealth: nothing given, got or refused.\n"
+    )
+    accounts = yunxi.good("contributions", "--json").json()["contributions"]
+    assert [each["department"] for each in accounts] == ["fire", "health"]
+    assert "--since must be a time with offset" in yunxi("contributions", "--since", "yesterday").sentence()
