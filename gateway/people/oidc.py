@@ -16,7 +16,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import httpx
 from joserfc import jwt
@@ -27,6 +27,7 @@ from sqlalchemy import delete, insert, select
 from gateway.people.errors import ProviderRefused, ProviderUnreachable, SignInFailed
 from gateway.people.models import sign_ins
 from gateway.people.service import People, SignedIn
+from gateway.settings import ProviderSettings
 from ledger.formats.encoding import b64url_encode
 from ledger.store.database import Database
 
@@ -35,24 +36,6 @@ _ALGORITHMS = ["RS256", "PS256", "ES256", "EdDSA"]
 _LEEWAY_SECONDS = 60
 _TIMEOUT_SECONDS = 10.0
 _MAX_BODY = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderSettings:
-    """The district's provider. `login_claim` of the ID token is what accounts here are found by; `client_secret` comes
-    from the environment. Raises ValueError for an issuer that is neither https nor on this machine."""
-
-    issuer: str
-    client_id: str
-    client_secret: str
-    redirect_uri: str
-    login_claim: str = "sub"
-    scope: str = "openid"
-
-    def __post_init__(self) -> None:
-        parts = urlsplit(self.issuer)
-        if parts.scheme != "https" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
-            raise ValueError(f"the identity provider {self.issuer!r} must be reached by https")
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,9 +75,11 @@ _TIME = re.compile(rb"(\d{14})(?:\.(\d{1,6}))?Z")
 @dataclass(frozen=True, slots=True)
 class Timestamp:
     """A token that was verified. `time` is the authority's, in UTC; `authority` its certificate's subject (RFC 4514);
-    `accuracy` in seconds, None where the authority does not say."""
+    `accuracy` in seconds, None where the authority does not say; `expires` is when the first certificate of its chain
+    does: until then the token should be renewed."""
 
     time: datetime
+    expires: datetime
     accuracy: float | None
     authority: str
     root: str
@@ -158,11 +160,12 @@ def verify_token(data: bytes, stamped: bytes, roots: Sequence[x509.Certificate])
         # 6
         _check_purpose(certificate)
         # 7
-        root = _chain_root(certificate, token.certificates, roots, token.time)
-        names = certificate.subject.rfc4514_string(), root.subject.rfc4514_string()
+        chain = _chain(certificate, token.certificates, roots, token.time)
+        expires = min(link.not_valid_after_utc for link in chain)
+        names = certificate.subject.rfc4514_string(), chain[-1].subject.rfc4514_string()
     except _UNREADABLE as error:
         raise Malformed(_WHAT, "holds a certificate that cannot be read") from error
-    return Timestamp(token.time, token.accuracy, *names, token.policy, token.serial)
+    return Timestamp(token.time, expires, token.accuracy, *names, token.policy, token.serial)
 
 
 def read_roots(pems: Sequence[str]) -> list[x509.Certificate]:
@@ -307,26 +310,22 @@ def _check_purpose(certificate: x509.Certificate) -> None:
         raise NotProven("the time stamp's certificate is not one for time-stamping alone")
 
 
-def _chain_root(
+def _chain(
     certificate: x509.Certificate,
     offered: Sequence[x509.Certificate],
     roots: Sequence[x509.Certificate],
     time: datetime,
-) -> x509.Certificate:
-    _check_valid(certificate, time)
-    if certificate in roots:
-        return certificate
-    current = certificate
-    for _ in range(MAX_CHAIN - 1):
-        for root in roots:
-            if _issued(current, root):
-                _check_valid(root, time)
-                return root
-        issuer = next((found for found in offered if found != current and _issued(current, found)), None)
-        if issuer is None or not _is_ca(issuer):
+) -> list[x509.Certificate]:
+    """The certificates from the signer to a trusted root."""
+    chain = [certificate]
+    while len(chain) < MAX_CHAIN:
+        _check_valid(chain[-1], time)
+        if chain[-1] in roots:
+            return chain
+        issuers = [found for found in (*roots, *offered) if found not in chain and _issued(chain[-1], found)]
+        if not issuers or not (issuers[0] in roots or _is_ca(issuers[0])):
             break
-        _check_valid(issuer, time)
-        current = issuer
+        chain.append(issuers[0])
     raise NotProven("no chain leads from the time stamp to an authority that the trust file names (`tsa_roots`)")
 
 
