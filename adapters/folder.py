@@ -65,15 +65,19 @@ class FolderOptions:
 
     def open(self, opening: Opening) -> Folder:
         """The folder; raises CouldNotRun where it is not there."""
-        named = self.place.path
-        if self.place.path_env is not None:
-            named = opening.environ.get(self.place.path_env)
-            if not named:
-                raise CouldNotRun(f"set the environment variable {self.place.path_env} to the path of the drop folder")
-        root = opening.override or opening.base / str(named)
+        root = opening.override or self.directory(opening.base, opening.environ)
         if not root.is_dir():
             raise CouldNotRun(f"{root} is no directory; make the drop folder, or correct its path in the mapping")
         return Folder(self, root.resolve(), opening)
+
+    def directory(self, base: Path, environ: Mapping[str, str]) -> Path:
+        """Where the folder should be. Raises CouldNotRun where the environment does not say."""
+        named = self.place.path
+        if self.place.path_env is not None:
+            named = environ.get(self.place.path_env)
+            if not named:
+                raise CouldNotRun(f"set the environment variable {self.place.path_env} to the path of the drop folder")
+        return base / str(named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +180,12 @@ class Folder:
                 yield from delivery_pages(self._options.each, self._opening, found, saved, beside, size)
         if odd:
             yield Page("#names", tuple(odd), None, restarted=True)
+
+    def beside(self, part: str) -> Beside | None:
+        """Where the files of a row of `part` lie; None where that directory has gone, or lies elsewhere by now."""
+        directory = self._root.joinpath(part).parent.resolve()
+        inside = directory.is_relative_to(self._root) and directory.is_dir()
+        return Beside(directory, self._is_whole) if inside else None
 
     def _is_settled(self, saved: DeliveryMark, found: Delivery) -> bool:
         if not saved.done or saved.version != found.version:

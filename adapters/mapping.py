@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from adapters.attachment_urls import UrlRule
 from adapters.conversions import FEN
 from adapters.kinds import KINDS
 from adapters.sections import Section, nearest
 from adapters.source import Opening, Source, SourceOptions
 from ledger.errors import Malformed, NodeMissing
+from ledger.feeds import RESERVED
 from ledger.formats import identifiers
 
 MAX_FILE_BYTES = 1 << 20
@@ -28,6 +30,8 @@ OWN_MEMBERS = ("id", "type", "v", "department", "source", "subjects", "attachmen
 _NAME = re.compile(r"[a-z][a-z0-9-]{1,63}")
 _DEPARTMENT = re.compile(r"[a-z][a-z0-9-]{1,30}")
 _TARGET = re.compile(r"[a-z][a-z0-9_]{0,63}(?:\.[a-z][a-z0-9_]{0,63}){0,3}")
+_DURATION = re.compile(r"([0-9]{1,8})(s|min|h|d)")
+_UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 _ONLY_FOR = {
     "format": ("date", "day", "datetime"),
     "zone": ("date", "datetime"),
@@ -77,7 +81,7 @@ class Entry:
 class AttachmentRule:
     """Where a row names its files. `base` is relative to the mapping file's directory; None: beside the row's own file.
 
-    `sha256` is the column that holds their digests, where the source knows them.
+    `sha256` is the column that holds their digests, where the source knows them. `url`: they are named by URL.
     """
 
     column: str
@@ -86,6 +90,16 @@ class AttachmentRule:
     media_type: str | None
     omit_blank: bool
     sha256: str | None = None
+    url: UrlRule | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRule:
+    """A row whose `column` begins with `prefix` is a probe; one must arrive every `every` seconds."""
+
+    column: str
+    prefix: str
+    every: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +125,10 @@ class FeedMapping:
     lists: Mapping[str, tuple[Entry, ...]] = field(default_factory=dict)
     attachments: tuple[AttachmentRule, ...] = ()
     poll_seconds: int | None = None
+    changes: str = "quarantine"
+    deletes: str = "ignore"
+    report_every: int = 86_400
+    probe: ProbeRule | None = None
 
     @property
     def feed(self) -> str:
@@ -125,7 +143,8 @@ class FeedMapping:
             rules.extend(entry.rules.values())
         named = {column for rule in rules for column in rule.columns}
         files = {column for rule in self.attachments for column in (rule.column, rule.sha256) if column is not None}
-        return frozenset(named | set(self.key) | files)
+        probe = set() if self.probe is None else {self.probe.column}
+        return frozenset(named | set(self.key) | files | probe)
 
     def _entries(self) -> Iterator[Entry]:
         yield from self.subjects
@@ -210,6 +229,10 @@ class _Reader:
             lists=self._read_lists(fields),
             attachments=tuple(self._read_attachments()),
             poll_seconds=top.optional("poll_seconds", int),
+            changes=top.choice("changes", ("quarantine", "amend"), "quarantine"),
+            deletes=top.choice("deletes", ("ignore", "report"), "ignore"),
+            report_every=self._duration(top, "report_every", "1d"),
+            probe=self._read_probe(),
         )
         top.get("description", str, "")
         top.done()
@@ -246,14 +269,42 @@ class _Reader:
         section.done()
         return options
 
+    def _duration(self, section: Section, key: str, default: str | None = None) -> int:
+        """Seconds from a minute to a year."""
+        text = section.require(key, str) if default is None else section.get(key, str, default)
+        matched = _DURATION.fullmatch(text)
+        seconds = int(matched[1]) * _UNITS[matched[2]] if matched else 0
+        if not 1 <= seconds <= 366 * 86_400:
+            section.refuse(f'"{section.where(key)}" must be a time such as "30min", "12h" or "1d", at most 366 days')
+        return seconds
+
+    def _read_probe(self) -> ProbeRule | None:
+        if "probe" not in self._top:
+            return None
+        section = self._top.table("probe")
+        rule = ProbeRule(
+            section.require("column", str), section.require("prefix", str), self._duration(section, "every")
+        )
+        if len(rule.prefix.strip()) < 4:
+            section.refuse('"probe.prefix" must be at least 4 characters that no real row begins with')
+        section.done()
+        return rule
+
     def _check_whole(self, mapping: FeedMapping) -> None:
+        if mapping.name in RESERVED:
+            self._top.refuse(f'"mapping" must not be "{mapping.name}": feeds speak about themselves under it')
+        if mapping.changes == "amend" and "amends" in mapping.fields:
+            self._top.refuse('"changes" is "amend", so the adapter sets "amends"; take it out of [fields]')
+        # a broker and an inbox hand over what is new, and never again what there is
+        if mapping.deletes == "report" and getattr(mapping.options, "only_new", False):
+            self._top.refuse('"deletes" needs a source that can be read as a whole')
         if not mapping.key:
             self._top.refuse('"key" must name at least one column')
         if mapping.poll_seconds is not None and not 1 <= mapping.poll_seconds <= 86_400:
             self._top.refuse('"poll_seconds" must be from 1 to 86400')
         for number, rule in enumerate(mapping.attachments, 1):
             # only a drop folder's rows have a directory of their own
-            if rule.base is None and not getattr(mapping.options, "beside", False):
+            if rule.base is None and rule.url is None and not getattr(mapping.options, "beside", False):
                 self._top.refuse(f'"attachments[{number}].base" is missing')
         both = sorted(mapping.columns & mapping.ignore)
         if both:
@@ -428,6 +479,8 @@ class _Reader:
     def _read_attachments(self) -> Iterator[AttachmentRule]:
         for number, data in enumerate(self._top.get("attachments", list, []), 1):
             section = Section(self._file, f"attachments[{number}]", data)
+            if "url" in section and "base" in section:
+                section.refuse(f'"{section.where("url")}" and "base" cannot both be set')
             yield AttachmentRule(
                 column=section.require("column", str),
                 base=section.optional("base", str),
@@ -435,6 +488,7 @@ class _Reader:
                 media_type=section.optional("media_type", str),
                 omit_blank=section.choice("blank", ("refuse", "omit"), "refuse") == "omit",
                 sha256=section.optional("sha256", str),
+                url=UrlRule.read(section.table("url")) if "url" in section else None,
             )
             section.done()
 

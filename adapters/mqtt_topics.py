@@ -52,6 +52,7 @@ class MqttOptions:
     password_env: str | None
     in_flight: int
     idle_seconds: int
+    only_new = True
 
     @classmethod
     def parse(cls, section: Section) -> MqttOptions:

@@ -19,15 +19,24 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
 
+from adapters.changes import amending, find_newest
+from adapters.completeness import PageCount, Reporter, Taken
 from adapters.mapping import FeedMapping
-from adapters.source import PAGE_ROWS, Acknowledging, BadRow, Page, Row, Source
-from adapters.state import CONFLICT, AdapterState, Rejected, Settled, raw_row
+from adapters.probes import read_probe
+from adapters.raw_rows import raw_line, raw_row
+from adapters.reconcile import withdraw
+from adapters.source import PAGE_ROWS, Acknowledging, BadRow, Ordered, Page, Row, Source
+from adapters.state import CONFLICT, AdapterState, Rejected, Settled
 from adapters.transform import Mapped, Transform
 from ledger.errors import Conflict, CouldNotRun, RecordRefused
-from ledger.submission import Acknowledged, Outcome, Submission, Submit
+from ledger.feeds import FeedBook
+from ledger.submission import Acknowledged, AttachmentSource, Outcome, Refused, Submission, Submit
 
 CHECK_ROWS = 1000
 ATTACHMENT_MISSING = "attachment-missing"
+FETCHED_ROWS = 20
+"""Rows a page where attachments are fetched: those of a page lie on the disk at once."""
+MAX_ROUNDS = 10
 
 Validate = Callable[[dict[str, Any]], object]
 """Raises RecordRefused where the record is not of its type."""
@@ -51,7 +60,8 @@ class RunReport:
 
     `known` rows were in the ledger already. `by_reason` counts the quarantined; `omitted` counts, by member, values
     that were left out as invalid from records that were sealed or known. `unmapped` are columns that the mapping
-    neither uses nor ignores. `stopped` is why the run ended early (the mark is behind the last settled page), or None.
+    neither uses nor ignores. `withdrawn` rows were found to be gone from the source. `stopped` is why the run ended
+    early (the mark is behind the last settled page), or None.
     """
 
     feed: str
@@ -63,6 +73,7 @@ class RunReport:
     omitted: Mapping[str, int]
     unmapped: tuple[str, ...]
     stopped: CouldNotRun | None
+    withdrawn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +123,8 @@ def run(
     limit: int | None = None,
     afresh: bool = False,
     enough: Callable[[], bool] | None = None,
+    book: FeedBook | None = None,
+    eager: bool = True,
 ) -> RunReport:
     """Takes everything new in `source` into the ledger, page by page, at most `batch` rows each.
 
@@ -120,10 +133,21 @@ def run(
     state or the source cannot go on (CouldNotRun), the report says so in `stopped`; everything counted is durable.
     Refusals of the whole feed (HistoryRefused, Malformed) are raised; marks are then where the last settled page left
     them.
+
+    `book` is what the ledger tells the feed: with it rows are counted and reports made (see adapters.completeness;
+    `eager`: at the end of every run), changed rows amended and deleted ones noticed where the mapping says so.
     """
-    runner = _Run(mapping, state, submit)
+    if book is None and (mapping.changes == "amend" or mapping.deletes == "report"):
+        raise CouldNotRun(f"{mapping.feed} amends or withdraws records, which needs the ledger beside the intake")
+    reporter = None if book is None else Reporter(mapping, state, submit, book, eager=eager)
+    runner = _Run(mapping, source, state, submit, book, reporter)
+    if any(rule.url is not None for rule in mapping.attachments):
+        batch = min(batch, FETCHED_ROWS)
     size = batch if limit is None else max(1, min(batch, limit))
+    reached_end = True
     try:
+        if reporter is not None:
+            reporter.begin()
         marks = {} if afresh else state.marks(mapping.feed)
         with closing(source.pages(marks, size)) as pages:
             for page in pages:
@@ -133,7 +157,14 @@ def run(
                 if progress is not None:
                     progress(runner.progress(page))
                 if (limit is not None and runner.read >= limit) or (enough is not None and enough()):
+                    reached_end = False
                     break
+                if reporter is not None and reporter.is_due(reached_end=False):
+                    reporter.report(source, reached_end=False)
+        if reporter is not None and book is not None and reporter.is_due(reached_end=reached_end):
+            if reached_end and mapping.deletes == "report":
+                runner.withdrawn = withdraw(mapping, source, book, submit, state.now())
+            reporter.report(source, reached_end=reached_end)
     except CouldNotRun as error:
         return runner.report(error)
     return runner.report(None)
@@ -178,22 +209,39 @@ def check(
 class _Run:
     """The counters of one run, and what is done with a page."""
 
-    def __init__(self, mapping: FeedMapping, state: AdapterState, submit: Submit) -> None:
+    def __init__(
+        self,
+        mapping: FeedMapping,
+        source: Source,
+        state: AdapterState,
+        submit: Submit,
+        book: FeedBook | None,
+        reporter: Reporter | None,
+    ) -> None:
         self._mapping = mapping
+        self._order = source if isinstance(source, Ordered) else None
         self._state = state
         self._submit = submit
+        self._book = book
+        self._reporter = reporter
         self._transform = Transform(mapping)
         self._by_reason: Counter[str] = Counter()
         self._omitted: Counter[str] = Counter()
         self._columns: set[str] = set()
         self._waiting: set[str] = set()
-        self.read = self._sealed = self._known = self._quarantined = 0
+        self.read = self.withdrawn = self._sealed = self._known = self._quarantined = 0
 
     def settle(self, page: Page) -> None:
         """Maps, submits and settles one page. Raises CouldNotRun with nothing counted and the mark where it was."""
+        with self._transform.fetching():
+            self._settle(page)
+
+    def _settle(self, page: Page) -> None:
         mapped, rejected = self._map(page)
         # crash point a
         outcomes = self._submit([item.submission for _, item in mapped]) if mapped else []
+        if self._mapping.changes == "amend":
+            outcomes = self._amend([item.submission for _, item in mapped], outcomes)
         settled = self._sort(mapped, outcomes, rejected)
         if any(row.reason == ATTACHMENT_MISSING for row in rejected):
             self._waiting.add(page.part)
@@ -207,6 +255,9 @@ class _Run:
             settled=settled,
             rejected=rejected,
             restarted=page.restarted,
+            replaces=page.replaces,
+            count=None if self._reporter is None else self._page_count(page, mapped, outcomes, rejected),
+            is_before=_never if self._order is None else self._order.is_before,
         )
         # crash point c
         self._count(page, mapped, outcomes, rejected)
@@ -217,24 +268,96 @@ class _Run:
         rejected: list[Rejected] = []
         for row in page.rows:
             if isinstance(row, BadRow):
-                rejected.append(Rejected(row.position, None, row.reason, row.detail, raw_row({"line": row.raw})))
+                rejected.append(Rejected(row.position, None, row.reason, row.detail, raw_line(row.raw)))
                 continue
             key = None
             try:
+                probe = (
+                    None if self._mapping.probe is None else read_probe(self._mapping, row.values, self._state.now())
+                )
+                if probe is not None:
+                    mapped.append((row, Mapped(probe, ())))
+                    continue
                 key = transform.key(row.values)
                 mapped.append((row, transform(key, row.values, row.beside)))
             except RecordRefused as refusal:
                 rejected.append(_reject(row, key, refusal))
         return mapped, rejected
 
+    def _amend(self, rows: list[Submission], outcomes: list[Outcome]) -> list[Outcome]:
+        """The outcomes, after rows that the ledger has with other content were submitted as amendments.
+
+        Looked up is also what the ledger has under its key as it is: a later version may have said otherwise since.
+        """
+        assert self._book is not None
+        answers, first = [*outcomes], {row.key: place for place, row in reversed([*enumerate(rows)])}
+        asked = [
+            p for p, row in enumerate(rows) if first[row.key] == p and _is_held(outcomes[p]) and not _is_probe(row)
+        ]
+        for _ in range(MAX_ROUNDS):
+            stale = []
+            for place, newest in zip(asked, find_newest(self._book.look_up, [rows[p] for p in asked]), strict=True):
+                if newest is not None and newest.held.same:
+                    held = newest.held
+                    answers[place] = Acknowledged(rows[place].key, held.record_id, held.index, new=False)
+                elif newest is not None:
+                    stale.append((place, newest))
+            if not stale:
+                break
+            amended = self._submit([amending(rows[place], newest) for place, newest in stale])
+            # die here: the page comes again, and finds the amendments as the newest versions
+            answers_now = dict(zip([place for place, _ in stale], amended, strict=True))
+            for place, answer in answers_now.items():
+                answers[place] = answer
+            # another run may have amended the same row meanwhile: then it is looked up again
+            asked = [p for p, answer in answers_now.items() if isinstance(answer, Refused) and _is_held(answer)]
+        for place, row in enumerate(rows):
+            # of two rows of one page under one key neither is the newer: only where they are equal the second is known
+            same = answers[first[row.key]]
+            if first[row.key] != place and isinstance(same, Acknowledged) and row.record == rows[first[row.key]].record:
+                answers[place] = Acknowledged(row.key, same.record_id, same.index, new=False)
+        return answers
+
+    def _page_count(
+        self, page: Page, mapped: list[tuple[Row, Mapped]], outcomes: list[Outcome], rejected: list[Rejected]
+    ) -> PageCount:
+        lowest, highest, before = self._places(page)
+        taken, probes = [], 0
+        for (row, item), outcome in zip(mapped, outcomes, strict=True):
+            if _is_probe(item.submission):
+                probes += _went_well(item, outcome)
+            elif isinstance(outcome, Acknowledged):
+                occurred_at = item.submission.record["occurred_at"]
+                taken.append(Taken(outcome.index, occurred_at, late=row.position in before))
+        reasons = Counter(row.reason for row in rejected)
+        return PageCount(len(page.rows), taken, reasons, probes, lowest, highest)
+
+    def _places(self, page: Page) -> tuple[str | None, str | None, frozenset[str]]:
+        """The page's lowest and highest place, and the positions of rows behind what the last report was read to."""
+        rows = [row for row in page.rows if isinstance(row, Row)]
+        if self._order is None or self._reporter is None or not rows:
+            return None, None, frozenset()
+        high, order = self._reporter.high_before(page.part), self._order
+        before = set()
+        for row in rows if high is not None else ():
+            place = order.place(row)
+            # rows of an ordered source come in its order, so those behind it are the first ones
+            if place is None or high is None or not order.is_before(place, high):
+                break
+            before.add(row.position)
+        return order.place(rows[0]), order.place(rows[-1]), frozenset(before)
+
     def _sort(
         self, mapped: list[tuple[Row, Mapped]], outcomes: list[Outcome], rejected: list[Rejected]
     ) -> list[Settled]:
         settled = []
         for (row, item), outcome in zip(mapped, outcomes, strict=True):
-            if isinstance(outcome, Acknowledged):
+            if _went_well(item, outcome):
                 settled.append(Settled(row.position, item.submission.key))
-            else:
+                if _is_probe(item.submission):
+                    record = item.submission.record
+                    self._state.arrived(self._mapping.feed, record["token_sha256"], record["arrived_at"])
+            elif isinstance(outcome, Refused):
                 rejected.append(_reject(row, item.submission.key, outcome.error, item.submission.record))
         return settled
 
@@ -245,9 +368,10 @@ class _Run:
         self._quarantined += len(rejected)
         self._by_reason.update(row.reason for row in rejected)
         for (_, item), outcome in zip(mapped, outcomes, strict=True):
-            if isinstance(outcome, Acknowledged):
-                self._sealed += outcome.new
-                self._known += not outcome.new
+            if _went_well(item, outcome):
+                new = isinstance(outcome, Acknowledged) and outcome.new
+                self._sealed += new
+                self._known += not new
                 if item.omitted:
                     self._omitted.update(item.omitted)
         if page.columns is not None or not self._columns:
@@ -269,7 +393,28 @@ class _Run:
             omitted=dict(self._omitted.most_common()),
             unmapped=_unmapped_columns(self._mapping, self._columns),
             stopped=stopped,
+            withdrawn=self.withdrawn,
         )
+
+
+def _never(_a: str, _b: str) -> bool:
+    return False
+
+
+def _is_probe(submission: Submission) -> bool:
+    return submission.record.get("type") == "feed.probe"
+
+
+def _went_well(item: Mapped, outcome: Outcome) -> bool:
+    """Whether the row needs nothing more. A probe that came before differs in its time of arrival only."""
+    if isinstance(outcome, Acknowledged):
+        return True
+    return _is_probe(item.submission) and isinstance(outcome.error, Conflict)
+
+
+def _is_held(outcome: Outcome) -> bool:
+    """Whether the ledger had a record under this key before."""
+    return not outcome.new if isinstance(outcome, Acknowledged) else isinstance(outcome.error, Conflict)
 
 
 def _reject(row: Row, key: str | None, refusal: RecordRefused, record: Mapping[str, Any] | None = None) -> Rejected:
@@ -300,10 +445,14 @@ def _as_taken_in(submission: Submission) -> dict[str, Any]:
     if not submission.attachments:
         return submission.record
     described = [
-        {"name": item.name, "media_type": item.media_type, "size": item.path.stat().st_size, "sha256": "0" * 64}
+        {"name": item.name, "media_type": item.media_type, "size": _size_of(item), "sha256": "0" * 64}
         for item in submission.attachments
     ]
     return {**submission.record, "attachments": described}
+
+
+def _size_of(source: AttachmentSource) -> int:
+    return len(source.path) if isinstance(source.path, bytes) else source.path.stat().st_size
 
 
 def _columns(page: Page) -> set[str]:

@@ -59,7 +59,8 @@ class Page:
     `mark` is where to go on once these rows are settled; None leaves the saved mark as it is. `waiting_mark` is saved
     instead of it where a row of this part, in this run, lacks an attachment that may still come. `restarted`: this is
     the first page of a part that is read from its start. `columns` are the part's own, None where rows carry their
-    names. `fraction` of the part that is read, 0 to 1, None if unknown.
+    names. `fraction` of the part that is read, 0 to 1, None if unknown. `replaces` names the entries of the quarantine
+    that these rows are, where they come from there.
     """
 
     part: str
@@ -69,6 +70,7 @@ class Page:
     columns: tuple[str, ...] | None = None
     fraction: float | None = None
     waiting_mark: str | None = None
+    replaces: tuple[str, ...] = ()
 
 
 class Source(Protocol):
@@ -88,6 +90,28 @@ class Acknowledging(Protocol):
 
     def settled(self) -> None:
         """The page handed out last is durable, mark and quarantine included. Raises CouldNotRun."""
+
+
+@runtime_checkable
+class Ordered(Protocol):
+    """A source whose rows have a place in an order that only grows at its end; places are written as text."""
+
+    def place(self, row: Row) -> str | None:
+        """Where the row stands, None where that cannot be said."""
+
+    def is_before(self, a: str, b: str) -> bool:
+        """Whether place `a` lies before place `b`; False where they cannot be compared."""
+
+    def show_place(self, place: str) -> str:
+        """The place as a person reads it."""
+
+
+@runtime_checkable
+class Countable(Protocol):
+    """A source that can say cheaply how many rows it has."""
+
+    def count(self) -> dict[str, int]:
+        """Rows at the source, by part. Raises CouldNotRun."""
 
 
 @dataclass(frozen=True, slots=True)

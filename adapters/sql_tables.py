@@ -19,7 +19,19 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Select, and_, create_engine, event, literal, literal_column, or_, select
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Select,
+    and_,
+    create_engine,
+    event,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+)
 from sqlalchemy import text as sql_text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
@@ -124,6 +136,31 @@ class SqlTable:
             yield Page(self._part, rows, _write_mark(self._order, last), restarted, columns)
             restarted = False
 
+    def count(self) -> dict[str, int]:
+        """See Countable."""
+        with self._connected() as connection:
+            found = connection.execute(self._from().with_only_columns(func.count())).scalar()
+            return {self._part: found or 0}
+
+    def place(self, row: Row) -> str | None:
+        """See Ordered: the cursor's values."""
+        try:
+            return _write_mark(self._options.cursor, [row.values[name] for name in self._options.cursor])
+        except (Malformed, KeyError):
+            return None
+
+    def is_before(self, a: str, b: str) -> bool:
+        """See Ordered."""
+        first, second = (_read_mark(self._options.cursor, place) for place in (a, b))
+        try:
+            return first is not None and second is not None and first < second
+        except TypeError:  # values of several types in one column
+            return False
+
+    def show_place(self, place: str) -> str:
+        """See Ordered."""
+        return "|".join(text for _, text in json.loads(place)["behind"])
+
     def _fetch(
         self, connection: Connection, last: tuple[Any, ...] | None, size: int
     ) -> tuple[tuple[str, ...], list[Any]]:
@@ -141,7 +178,13 @@ class SqlTable:
         if len(ties) > MAX_TIES:
             detail = f"more than {MAX_TIES:,} rows share one cursor and key; name columns that tell them apart"
             raise Malformed(self._part, detail)
-        while found and self._place(columns, found[-1]) == place:
+        if not ties:
+            detail = (
+                "a cursor or key column does not compare equal to its own value; choose one that holds no fractions"
+            )
+            raise Malformed(self._part, detail)
+        # as the database compares: to many, "A" and "a" are one place
+        while found and found[-1] in ties:
             found.pop()
         return columns, found + ties
 

@@ -1,15 +1,17 @@
 """Many feeds at once, for as long as wanted: a folder of mapping files, each its own feed, none in another's way.
 
-A turn of a feed reads what is new, for at most `TURN_SECONDS`; then the others have theirs. A feed that fails is tried
-again after a pause that grows from `interval` to `MAX_PAUSE_SECONDS`. Mapping files that appear, change or go are
-noticed before each turn; one that is wrong leaves the feed at its last good mapping. A stop ends every turn behind the
-page in hand: nothing is half done, and the next start goes on there.
+A turn of a feed reads what is new, for at most `TURN_SECONDS`; then the others have theirs. A few turns run at once;
+one that takes longer than `PATIENCE_SECONDS` no longer counts among them, so servers that do not answer take no place
+from the rest. A feed that fails is tried again after a pause that grows from `interval` to `MAX_PAUSE_SECONDS`. Mapping
+files that appear, change or go are noticed within a tick; one that is wrong leaves the feed at its last good mapping. A
+stop ends every turn behind the page in hand: nothing is half done, and the next start goes on there.
 
 Turns run in threads; the ledger takes one batch at a time, in whichever order the feeds come.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import threading
@@ -23,12 +25,15 @@ from adapters.mapping import FeedMapping, load_mapping, open_source
 from adapters.run import RunReport, run
 from adapters.state import AdapterState
 from ledger.errors import CouldNotRun, YunxiError
+from ledger.feeds import FeedBook
 from ledger.submission import Outcome, Submission, Submit
 
 INTERVAL_SECONDS = 5.0
 TURN_SECONDS = 30.0
 MAX_PAUSE_SECONDS = 300.0
 WORKERS = 4
+PATIENCE_SECONDS = 2.0
+MAX_TURNS = 64
 _TICK_SECONDS = 0.1
 
 
@@ -69,6 +74,7 @@ class _Feed:
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("read", "sealed", "known", "quarantined"), 0))
     ended_at: float | None = None
     sealed_at: float | None = None
+    began_at: float = 0.0
     work: Future[tuple[RunReport, bool]] | None = None
 
 
@@ -84,9 +90,12 @@ class Supervisor:
         environ: Mapping[str, str] | None = None,
         interval: float = INTERVAL_SECONDS,
         workers: int = WORKERS,
+        patience: float = PATIENCE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        book_of: Callable[[str], FeedBook] | None = None,
+        eager: bool = False,
     ) -> None:
-        """Raises CouldNotRun where the directory is not there."""
+        """`book_of(department)` and `eager`: see run. Raises CouldNotRun where the directory is not there."""
         if not directory.is_dir():
             raise CouldNotRun(f"{directory} is no directory; name the one that holds the mapping files")
         self._directory = directory
@@ -95,8 +104,13 @@ class Supervisor:
         self._environ = dict(os.environ if environ is None else environ)
         self._interval = interval
         self._workers = workers
+        self._patience = patience
         self._clock = clock
+        self._book_of = book_of
+        self._eager = eager
         self._taking = threading.Lock()
+        self._ended = threading.Event()
+        self._reloaded_at = -math.inf
         self._feeds: dict[Path, _Feed] = {}
 
     def run(
@@ -110,16 +124,19 @@ class Supervisor:
 
         `report` is called after every turn that ended, in the calling thread. Returns how the feeds are at the end.
         """
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="feed") as pool:
+        with ThreadPoolExecutor(MAX_TURNS, thread_name_prefix="feed") as pool:
             while not stop.is_set():
-                self._reload()
+                self._ended.clear()
+                if time.monotonic() - self._reloaded_at >= _TICK_SECONDS:
+                    self._reload()
                 self._begin_turns(pool, stop, follow=follow)
                 ended = self._end_turns()
                 if ended and report is not None:
                     report(self.statuses())
                 if not follow and all(self._is_through(feed) for feed in self._feeds.values()):
                     break
-                stop.wait(_TICK_SECONDS)
+                # the end of a turn makes room for the next at once; everything else can wait for the tick
+                self._ended.wait(_TICK_SECONDS)
         self._end_turns()
         return self.statuses()
 
@@ -130,6 +147,7 @@ class Supervisor:
     # -- mappings --
 
     def _reload(self) -> None:
+        self._reloaded_at = time.monotonic()
         present = set()
         for path in sorted(self._directory.glob("*.toml")):
             try:
@@ -167,10 +185,13 @@ class Supervisor:
         for feed in sorted(waiting, key=lambda feed: feed.due):
             if feed.due <= now and (follow or not self._is_through(feed)) and self._busy() < self._workers:
                 assert feed.mapping is not None
+                feed.began_at = time.monotonic()
                 feed.work = pool.submit(self._turn, feed.mapping, stop)
+                feed.work.add_done_callback(lambda _: self._ended.set())
 
     def _busy(self) -> int:
-        return sum(feed.work is not None for feed in self._feeds.values())
+        since = time.monotonic() - self._patience
+        return sum(feed.work is not None and feed.began_at > since for feed in self._feeds.values())
 
     def _turn(self, mapping: FeedMapping, stop: threading.Event) -> tuple[RunReport, bool]:
         """One run of a feed, and whether it was cut short."""
@@ -190,7 +211,8 @@ class Supervisor:
 
         # a source that waits for its server wakes up for the stop
         source = open_source(mapping, environ=self._environ, sleep=stop.wait)
-        return run(mapping, source, self._state, submit, enough=enough), cut
+        book = None if self._book_of is None else self._book_of(mapping.department)
+        return run(mapping, source, self._state, submit, enough=enough, book=book, eager=self._eager), cut
 
     def _end_turns(self) -> bool:
         ended = [feed for feed in self._feeds.values() if feed.work is not None and feed.work.done()]

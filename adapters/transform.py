@@ -5,12 +5,15 @@ Attachment paths are resolved against the file system, so that nothing outside t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from adapters import conversions
+from adapters.attachment_urls import Fetcher, UrlRule, name_of
 from adapters.conversions import Convert, Invalid, to_text
 from adapters.files import file_digest
 from adapters.keys import idempotency_key, row_key
@@ -63,7 +66,7 @@ class Mapped:
 
 
 class Transform:
-    """A mapping, ready to run. Holds no state between rows; may be used by several threads."""
+    """A mapping, ready to run. Holds no state between rows and may be used by several threads, but for `fetching`."""
 
     def __init__(self, mapping: FeedMapping) -> None:
         self._mapping = mapping
@@ -72,6 +75,7 @@ class Transform:
             self._head["matter"] = mapping.matter
         self._source = {"system": mapping.system, "mapping": mapping.name, "version": str(mapping.version)}
         self._prefix = len(mapping.name) + 1
+        self._fetchers: dict[UrlRule, Fetcher] = {}
         self._fields = [
             (target, tuple(target.split(".")), _compile(rule, mapping.blanks))
             for target, rule in mapping.fields.items()
@@ -81,6 +85,24 @@ class Transform:
             (name, [_compile_entry(name, entry, mapping.blanks) for entry in entries])
             for name, entries in mapping.lists.items()
         ]
+
+    @contextmanager
+    def fetching(self) -> Iterator[None]:
+        """While it lasts, attachments that rows name by URL are fetched, and lie there until it ends; elsewhere their
+        URLs are only checked. Raises CouldNotRun where there is no room."""
+        rules = [rule.url for rule in self._mapping.attachments if rule.url is not None]
+        if not rules:
+            yield
+            return
+        with ExitStack() as stack:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="yunxi-fetch-")))
+            for number, rule in enumerate(rules):
+                (directory / str(number)).mkdir()
+                self._fetchers[rule] = stack.enter_context(closing(Fetcher(rule, directory / str(number))))
+            try:
+                yield
+            finally:
+                self._fetchers.clear()
 
     def key(self, values: Mapping[str, Any]) -> str:
         """The row's idempotency key. Raises RecordRefused where the row has none."""
@@ -125,7 +147,7 @@ class Transform:
     def _attachments(self, values: Mapping[str, Any], beside: Beside | None) -> tuple[AttachmentSource, ...]:
         found: list[AttachmentSource] = []
         for rule in self._mapping.attachments:
-            found.extend(_find_attachments(rule, values, self._mapping, beside))
+            found.extend(_find_attachments(rule, values, self._mapping, beside, self._fetchers))
         if len(found) > MAX_ATTACHMENTS:
             detail = f"the row names {len(found)} attachments, a record holds at most {MAX_ATTACHMENTS}"
             raise RecordRefused("too-many-attachments", detail)
@@ -266,22 +288,42 @@ def _compile_entry(where: str, entry: Entry, blanks: frozenset[str]) -> Callable
 
 
 def _find_attachments(
-    rule: AttachmentRule, values: Mapping[str, Any], mapping: FeedMapping, beside: Beside | None
+    rule: AttachmentRule,
+    values: Mapping[str, Any],
+    mapping: FeedMapping,
+    beside: Beside | None,
+    fetchers: Mapping[UrlRule, Fetcher],
 ) -> list[AttachmentSource]:
     names = _names(rule, rule.column, values, mapping.blanks)
     if not names:
         if rule.omit_blank:
             return []
         raise RecordRefused("blank", f'column "{rule.column}" is blank, and the mapping asks for a file')
-    if rule.base is None:
-        assert beside is not None, "a mapping without a base is refused for other kinds of source"
-        base = beside.directory.resolve()
+    if rule.url is not None:
+        found = [_fetched(rule.url, fetchers.get(rule.url), name, rule.media_type) for name in names]
     else:
-        base = (mapping.base / rule.base).resolve()
-    found = [_attachment(base, name, rule.media_type, beside) for name in names]
+        base = _base_of(rule, mapping, beside)
+        found = [_attachment(base, name, rule.media_type, beside) for name in names]
     if rule.sha256 is not None:
         _check_digests(found, _names(rule, rule.sha256, values, mapping.blanks))
     return found
+
+
+def _base_of(rule: AttachmentRule, mapping: FeedMapping, beside: Beside | None) -> Path:
+    if rule.base is not None:
+        return (mapping.base / rule.base).resolve()
+    assert beside is not None, "a mapping without a base is refused for other kinds of source"
+    return beside.directory.resolve()
+
+
+def _fetched(rule: UrlRule, fetcher: Fetcher | None, url: str, media_type: str | None) -> AttachmentSource:
+    """The file behind a URL; where nothing is fetched now, an empty one in its place."""
+    name = name_of(url)
+    kind = media_type or MEDIA_TYPES.get(Path(name).suffix.lower(), "application/octet-stream")
+    if fetcher is None:
+        rule.check(url)
+        return AttachmentSource(b"", name, kind)
+    return AttachmentSource(fetcher.fetch(url), name, kind)
 
 
 def _names(rule: AttachmentRule, column: str, values: Mapping[str, Any], blanks: frozenset[str]) -> list[str]:
@@ -301,6 +343,8 @@ def _check_digests(found: list[AttachmentSource], digests: list[str]) -> None:
         detail = f"the row names {len(found)} attachments and {len(digests)} digests"
         raise RecordRefused("attachment-digest", detail)
     for source, digest in zip(found, digests, strict=True):
+        if isinstance(source.path, bytes):
+            continue  # nothing was fetched
         try:
             actual = file_digest(source.path)
         except OSError:

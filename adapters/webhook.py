@@ -60,6 +60,7 @@ class WebhookOptions:
     secret_env: str
     tolerance_seconds: int
     keep_days: int
+    only_new = True
 
     @classmethod
     def parse(cls, section: Section) -> WebhookOptions:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress
 
+from cli import reconcile
 from cli.frame import (
     HERE,
     JsonOption,
@@ -35,6 +36,7 @@ from cli.frame import (
     say,
     show_anchors,
 )
+from cli.reconcile import MappingArgument, book_of
 
 if TYPE_CHECKING:
     from adapters.mapping import FeedMapping
@@ -45,8 +47,8 @@ if TYPE_CHECKING:
     from ledger.node import Node
 
 adapter_app = typer.Typer(help="Feeds from departments' own systems, driven by mapping files.", no_args_is_help=True)
+adapter_app.add_typer(reconcile.commands)
 
-MappingArgument = Annotated[Path, typer.Argument(metavar="MAPPING", help="A mapping file (docs/mappings.md).")]
 SourceOption = Annotated[Path | None, typer.Option("--source", metavar="PATH", help="Read this file instead.")]
 
 
@@ -188,7 +190,12 @@ def _run_all(directory: Path, node_dir: Path, *, follow: bool, interval: float, 
     with open_node(node_dir) as node, stopping() as stop, anchoring(node):
         state = AdapterState(node.database.engine_for_writing())
         supervisor = Supervisor(
-            directory, lambda department: functools.partial(node.intake.submit, department), state, interval=interval
+            directory,
+            lambda department: functools.partial(node.intake.submit, department),
+            state,
+            interval=interval,
+            book_of=functools.partial(book_of, node),
+            eager=not follow,
         )
         statuses = supervisor.run(stop, follow=follow, report=report)
     if as_json:
@@ -269,7 +276,8 @@ def run_feed(
         bar.update(task, completed=int(fraction * 1000), description=f"{feed.feed}: {now.read:,} rows")
 
     submit = functools.partial(node.intake.submit, feed.department)
-    report = run(feed, _source_of(feed, source), state, submit, advance, limit=limit, afresh=afresh)
+    book = book_of(node, feed.department)
+    report = run(feed, _source_of(feed, source), state, submit, advance, limit=limit, afresh=afresh, book=book)
     return report, state.quarantine_counts(feed.feed)
 
 
@@ -302,6 +310,8 @@ def _show_run(mapping: Path, report: RunReport, quarantined: dict[str, int], out
         say(f"  left out as invalid, {member}: {count:,}")
     if report.unmapped:
         say(f"  columns neither used nor ignored: {', '.join(report.unmapped)}")
+    if report.withdrawn:
+        say(f"  gone from the source, noted in the log: {report.withdrawn:,}")
     if quarantined:
         say(f"  now in quarantine: {sum(quarantined.values()):,}; look with `yunxi adapter quarantine {mapping}`")
     newest = {outcome.department: outcome for outcome in outcomes}
@@ -319,33 +329,3 @@ def _run_json(report: RunReport, quarantined: dict[str, int], outcomes: list[Out
         "in_quarantine": quarantined,
         "anchors": [anchor_json(outcome) for outcome in newest.values()],
     }
-
-
-@adapter_app.command("quarantine")
-@answering
-def adapter_quarantine(
-    mapping: MappingArgument,
-    limit: Annotated[int, typer.Option(help="How many rows at the most.", min=1)] = 50,
-    content: Annotated[bool, typer.Option(help="Show the rows themselves too: personal data.")] = False,
-    node_dir: NodeOption = HERE,
-    as_json: JsonOption = False,
-) -> None:
-    """List the rows of a feed that were set aside, and why."""
-    from adapters.mapping import load_mapping
-    from adapters.state import AdapterState
-
-    feed = load_mapping(mapping)
-    with open_node(node_dir) as node:
-        state = AdapterState(node.database.engine_for_writing())
-        rows, counts = state.quarantine(feed.feed, limit=limit), state.quarantine_counts(feed.feed)
-    if as_json:
-        hidden = {} if content else {"raw": None}
-        print_json({"feed": feed.feed, "counts": counts, "rows": [{**asdict(row), **hidden} for row in rows]})
-        return
-    for row in rows:
-        say(f"{row.position}  {row.reason}  {row.detail}")
-        if content:
-            say(f"    {row.raw}")
-    say(f"{counted(sum(counts.values()), 'row')} in quarantine.")
-    if counts:
-        say(f"Once source or mapping is corrected: yunxi adapter run {mapping} --afresh")

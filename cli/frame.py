@@ -187,15 +187,18 @@ def anchor_json(outcome: Outcome) -> dict[str, Any]:
     return {"department": outcome.department, "size": outcome.size, "anchored": anchored, "problem": problem}
 
 
-def read_bounded(path: Path, limit: int) -> bytes:
-    """Reads an input file (`-`: standard input) of at most `limit` bytes. Raises CouldNotRun, Malformed."""
+def read_bounded(path: Path, limit: int, what: str = "file", advice: str = "name the right file") -> bytes:
+    """Reads an input file (`-`: standard input) of at most `limit` bytes. Raises CouldNotRun, Malformed.
+
+    `what` the file is and what to do where it is too large, for the sentence.
+    """
     try:
         with sys.stdin.buffer if str(path) == "-" else path.open("rb") as file:
             data = file.read(limit + 1)
     except OSError as error:
-        raise CouldNotRun(f"{path} cannot be read: {error.strerror}; name the file of one record") from error
+        raise CouldNotRun(f"{path} cannot be read: {error.strerror}; name a {what} that can") from error
     if len(data) > limit:
-        raise Malformed(f"record {path}", f"has more than the {limit:,} bytes allowed; move bulk into attachments")
+        raise Malformed(f"{what} {path}", f"has more than the {limit:,} bytes allowed; {advice}")
     return data
 
 

@@ -36,6 +36,7 @@ from adapters.source import Source
 from adapters.state import AdapterState
 from adapters.webhook import hook_of, make_secret
 from adapters.webhook_server import WebhookServer
+from tests.fixtures.databases import fresh_database
 
 HERE = Path(__file__).parent
 CHICAGO = HERE.parents[2] / "shared" / "data" / "chicago"
@@ -113,9 +114,17 @@ class Harness:
         """The mapping, loaded."""
         return parse_mapping(self.mapping_text().encode(), "shops.toml", self.directory)
 
+    def parse(self, text: str) -> FeedMapping:
+        """Another text as the mapping."""
+        return parse_mapping(text.encode(), "shops.toml", self.directory)
+
+    def open(self, mapping: FeedMapping) -> Source:
+        """The source as another mapping reads it."""
+        return open_source(mapping, environ=self.environ)
+
     def source(self) -> Source:
         """The source, opened anew."""
-        return open_source(self.mapping(), environ=self.environ)
+        return self.open(self.mapping())
 
     def write(self, rows: list[dict[str, str]]) -> None:
         """Replaces everything."""
@@ -247,6 +256,13 @@ class FolderHarness(CsvHarness):
             stream.write(self._lines(rows))
 
 
+_RISING = {
+    "sqlite": "INTEGER PRIMARY KEY AUTOINCREMENT",
+    "postgresql": "BIGSERIAL PRIMARY KEY",
+    "mysql": "BIGINT PRIMARY KEY AUTO_INCREMENT",
+}
+
+
 class SqlHarness(Harness):
     """A table with a rising number, given anew to every row that is written: what a time of change is in practice."""
 
@@ -254,14 +270,13 @@ class SqlHarness(Harness):
     ignore = ("seq",)
     row_is_its_key = True
 
-    def __init__(self, directory: Path, url: str) -> None:
+    def __init__(self, directory: Path, url: str, drop: Callable[[], None] = lambda: None) -> None:
         super().__init__(directory)
         self.environ = {"SHOPS_URL": url}
         self.engine: Engine = create_engine(url, poolclass=NullPool)
-        serial = "BIGSERIAL" if "postgresql" in url else "INTEGER"
-        order = "" if "postgresql" in url else "AUTOINCREMENT"
-        self.execute("DROP TABLE IF EXISTS shops")
-        self.execute(f"CREATE TABLE shops (seq {serial} PRIMARY KEY {order}, id TEXT, shop TEXT, day TEXT, count TEXT)")
+        self.close = drop  # type: ignore[method-assign]
+        rising = _RISING[self.engine.dialect.name]
+        self.execute(f"CREATE TABLE shops (seq {rising}, id TEXT, shop TEXT, day TEXT, count TEXT)")
 
     def execute(self, statement: str, rows: list[dict[str, Any]] | None = None) -> None:
         """One statement, committed."""
@@ -461,7 +476,7 @@ class WebhookHarness(Harness):
         self._hook._inbox.close()
 
 
-KINDS = ["csv", "csv-gz", "jsonl", "xlsx", "xml", "folder", "rest", "webhook", "sqlite", "postgresql"]
+KINDS = ["csv", "csv-gz", "jsonl", "xlsx", "xml", "folder", "rest", "webhook", "sqlite", "postgresql", "mariadb"]
 # every run waits to see whether more messages come
 KINDS += [pytest.param("mqtt", marks=pytest.mark.slow)]  # type: ignore[list-item]
 
@@ -475,7 +490,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 
 
 def make_harness(kind: str, directory: Path) -> Harness:
-    """An empty harness of a kind. Skips PostgreSQL where the environment names none."""
+    """An empty harness of a kind. Skips databases of which the environment names no server."""
     match kind:
         case "csv":
             return CsvHarness(directory)
@@ -496,15 +511,7 @@ def make_harness(kind: str, directory: Path) -> Harness:
         case "sqlite":
             return SqlHarness(directory, f"sqlite:///{directory / 'shops.db'}")
         case _:
-            return SqlHarness(directory, postgres_url())
-
-
-def postgres_url() -> str:
-    """The test database, or a skip that says what to set."""
-    url = os.environ.get("YUNXI_TEST_POSTGRES")
-    if not url:
-        pytest.skip("YUNXI_TEST_POSTGRES does not name a PostgreSQL database (postgresql+psycopg://…)")
-    return url
+            return SqlHarness(directory, *fresh_database(kind))
 
 
 @pytest.fixture(params=KINDS)
@@ -516,6 +523,12 @@ def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]
         made = make_harness(request.param, tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def harness_of() -> Callable[[str, Path], Harness]:
+    """`harness_of(kind, directory)`; whoever makes one closes it."""
+    return make_harness
 
 
 @pytest.fixture

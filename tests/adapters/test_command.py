@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from adapters.webhook import make_secret
-from tests.fixtures.command import Yunxi, log_size, made_node
+from tests.fixtures.command import Yunxi, made_node, row_count
 
 FEED = """
 mapping = "{name}"
@@ -124,7 +124,7 @@ def test_many_feeds_on_a_node_until_they_are_told_to_stop(tmp_path):
         for name in ("one", "two", "lost"):
             (feeds / f"{name}.csv").write_text(f"no,at,photo\n1,{AT},a.jpg\n2,{AT},a.jpg\n")
         for _ in range(300):
-            if log_size(tmp_path / "node", "fire") == 6:
+            if row_count(tmp_path / "node", "fire") == 6:
                 break
             time.sleep(0.1)
         found = json.loads(ended(process))["feeds"]

@@ -276,7 +276,7 @@ def test_pages_do_not_depend_on_their_size(harness, rows, row):
         ("csv", 4),
         *[
             pytest.param(k, 6, marks=pytest.mark.slow)
-            for k in ("csv-gz", "jsonl", "xlsx", "xml", "folder", "rest", "webhook", "sqlite", "postgresql")
+            for k in ("csv-gz", "jsonl", "xlsx", "xml", "folder", "rest", "webhook", "sqlite", "postgresql", "mariadb")
         ],
     ],
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +17,8 @@ from sqlalchemy import create_engine
 from adapters.state import AdapterState
 from adapters.supervise import FeedStatus, Supervisor
 from ledger.errors import CouldNotRun, StorageFailed
+
+http_server = sys.modules["adapters_http_server"]
 
 MAPPING = """
 mapping = "{name}"
@@ -53,6 +58,14 @@ class Desk:
         path = self.directory / f"{name}.toml"
         path.write_text(MAPPING.format(name=name, version=version, target=target))
         return path
+
+    def write(self, name: str, source: str) -> None:
+        text = MAPPING.format(name=name, version=1, target="label")
+        old = f'kind = "csv"\npath = "{name}.csv"'
+        assert old in text
+        (self.directory / f"{name}.toml").write_text(
+            text.replace(old, source).replace('key = ["id"]', 'key = ["id"]\nignore = ["seq"]')
+        )
 
     def rows(self, name: str, rows: int, start: int = 0) -> None:
         text = "".join(f"{name}-{n},n{n}\n" for n in range(start, rows))
@@ -228,14 +241,100 @@ def test_no_directory(tmp_path, state):
         Supervisor(tmp_path / "nowhere", lambda _: lambda batch: [], state)
 
 
+REST = """kind = "rest"
+url = "{url}/{name}"
+rows = "rows"
+pages = "none"
+attempts = 1
+timeout_seconds = 3
+"""
+SQL = 'kind = "sql"\nurl_env = "SOURCE"\ntable = "{name}"\ncursor = ["seq"]'
+
+
+def test_servers_that_do_not_answer_take_no_place_from_the_rest(desk):
+    desk.supervisor._patience = 0.1
+    released = threading.Event()
+
+    def hang(_: Any) -> Any:
+        released.wait(10)
+        return http_server.Said({"rows": []})
+
+    server = http_server.Server(hang)
+    for number in range(8):  # twice as many as have their turn at once
+        desk.write(f"aa{number}", REST.format(url=server.url, name="x"))
+    desk.feed("good")
+    desk.begin()
+    found = desk.until(lambda all_: "good" in all_ and all_["good"].sealed == 3)
+    assert sum(status.state == "running" for status in found.values()) >= 4
+    desk.rows("good", 5)
+    desk.until(lambda all_: all_["good"].sealed == 5)
+    released.set()
+    desk.end()
+    server.close()
+
+
+class Mixed:
+    """Feeds of four kinds in one directory, files, tables and a server, that grow when told to."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.counts: dict[str, int] = {}
+        self.server = http_server.Server(self._answer)
+        self.database = sqlite3.connect(desk.directory / "source.db", isolation_level=None)
+        desk.supervisor._environ["SOURCE"] = f"sqlite:///{desk.directory / 'source.db'}"
+
+    def add(self, number: int, rows: int) -> None:
+        name, kind = f"feed{number:02}", ("csv", "jsonl", "sql", "rest")[number % 4]
+        if kind == "sql":
+            self.database.execute(f"CREATE TABLE {name} (seq INTEGER PRIMARY KEY, id TEXT, name TEXT)")
+        self.counts[name] = 0
+        self.grow(name, rows)
+        source = f'kind = "{kind}"\npath = "{name}.{kind}"'
+        self.desk.write(name, {"sql": SQL, "rest": REST}.get(kind, source).format(name=name, url=self.server.url))
+
+    def grow(self, name: str, rows: int) -> None:
+        """Brings a source to so many rows."""
+        number, before = int(name[4:]), self.counts[name]
+        if number % 4 == 0:
+            self.desk.rows(name, rows)
+        elif number % 4 == 1:
+            lines = [json.dumps({"id": f"{name}-{n}", "name": f"n{n}"}) + "\n" for n in range(rows)]
+            (self.desk.directory / f"{name}.jsonl").write_text("".join(lines))
+        elif number % 4 == 2:
+            new = [(f"{name}-{n}", f"n{n}") for n in range(before, rows)]
+            self.database.execute("BEGIN")
+            self.database.executemany(f"INSERT INTO {name} (id, name) VALUES (?, ?)", new)
+            self.database.execute("COMMIT")
+        self.counts[name] = rows
+
+    def _answer(self, asked: Any) -> Any:
+        name = asked.path.strip("/")
+        if name not in self.counts:
+            return http_server.Said({"error": "no"}, 403)
+        return http_server.Said({"rows": [{"id": f"{name}-{n}", "name": f"n{n}"} for n in range(self.counts[name])]})
+
+    def close(self) -> None:
+        self.server.close()
+        self.database.close()
+
+
 @pytest.mark.slow
 def test_fifty_feeds_at_once(desk):
-    for number in range(50):
-        desk.feed(f"feed{number:02}", 200)
-    (desk.directory / "feed49.csv").unlink()
+    mixed = Mixed(desk)
+    for number in range(47):
+        mixed.add(number, 200)
+    desk.write("feed47", 'kind = "csv"\npath = "nowhere.csv"')
+    desk.write("feed48", REST.format(url=mixed.server.url, name="refused"))
+    (desk.directory / "feed49.toml").write_text("mapping = broken")
     desk.begin()
-    desk.until(lambda all_: sum(status.sealed for status in all_.values()) == 49 * 200)
-    for number in range(49):
-        desk.rows(f"feed{number:02}", 300)
-    found = desk.until(lambda all_: sum(status.sealed for status in all_.values()) == 49 * 300)
-    assert found["feed49"].state == "failing" or found["feed49"].failures
+    desk.until(lambda all_: sum(status.sealed for status in all_.values()) == 47 * 200)
+    for name in list(mixed.counts):
+        mixed.grow(name, 300)
+    found = desk.until(lambda all_: sum(status.sealed for status in all_.values()) == 47 * 300)
+    good = [status for name, status in found.items() if name in mixed.counts]
+    assert {(status.sealed, status.failures, status.trouble) for status in good} == {(300, 0, None)}
+    assert found["feed47"].failures and "nowhere.csv" in (found["feed47"].trouble or "")
+    assert found["feed48"].failures and found["feed49"].state == "unreadable"
+    assert set(desk.taken) == {f"{name}/{name}-{n}" for name in mixed.counts for n in range(300)}
+    desk.end()
+    mixed.close()

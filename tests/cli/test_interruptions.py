@@ -12,7 +12,7 @@ import pytest
 
 from tests.cli.conftest import record_file
 from tests.cli.test_refusals import CODE, MAPPING
-from tests.fixtures.command import ChainServer, Yunxi, log_size
+from tests.fixtures.command import ChainServer, Yunxi, row_count
 
 pytestmark = pytest.mark.xdist_group("cli")
 
@@ -78,9 +78,9 @@ def test_ctrl_c_ends_a_run_between_pages_and_it_goes_on_later(yunxi: Yunxi, extr
     rows = 9_000 + len(extra)
     mapping = _feed(yunxi.directory / f"many{len(extra)}", rows)
     node = yunxi.directory / "node"
-    before = log_size(node, "fire")
+    before = row_count(node, "fire")
     process = yunxi.start("adapter", "run", mapping, *extra, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    _wait(lambda: log_size(node, "fire") > before + 1_000)
+    _wait(lambda: row_count(node, "fire") > before + 1_000)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 2, (out, err)
@@ -92,7 +92,7 @@ def test_ctrl_c_ends_a_run_between_pages_and_it_goes_on_later(yunxi: Yunxi, extr
         assert err.startswith(b"yunxi: interrupted; ")
     rest = yunxi.good("adapter", "run", mapping, "--json").json()
     assert rest["quarantined"] == 0
-    assert log_size(node, "fire") == before + rows
+    assert row_count(node, "fire") == before + rows
 
 
 def _wait(until: Callable[[], bool]) -> None:

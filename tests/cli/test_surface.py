@@ -32,8 +32,8 @@ FIXED = {
 WRONG_CALLS = {
     "a command that does not exist": (("frob",), "No such command 'frob'; see `yunxi --help`"),
     "a command of a group that does not exist": (
-        ("adapter", "frob"),
-        "No such command 'frob'; see `yunxi adapter --help`",
+        ("adapter", "xyzzy"),
+        "No such command 'xyzzy'; see `yunxi adapter --help`",
     ),
     "an option that does not exist": (("status", "--nope"), "No such option: --nope"),
     "an argument left out": (("seal",), "Missing argument 'RECORD.json'; see `yunxi seal --help`"),

@@ -62,6 +62,13 @@ def test_the_anchoring_latency_is_measured_on_a_chain(tmp_path):
     check_rows(report)
 
 
+@pytest.mark.slow
+def test_fifty_feeds_are_measured(tmp_path):
+    report = run(tmp_path, "--records", "100", "--only", "feeds")
+    assert {row["unit"] for row in report["rows"]} == {"records/s", "% of a core", "s"}
+    check_rows(report)
+
+
 def test_an_unknown_benchmark_is_refused(tmp_path):
     command = [sys.executable, str(ROOT / "scripts/bench.py"), "--only", "everything"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

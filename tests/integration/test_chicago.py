@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.command import Yunxi, made_node
+from tests.fixtures.command import Yunxi, made_node, row_count
 from tests.integration.test_kill_and_restart import CHICAGO, MAPPINGS
 
 pytestmark = [
@@ -44,24 +44,29 @@ def _check_all(chicago: Yunxi) -> None:
     assert set(first["chicago_sanitation_complaints"]["by_reason"]) == {"conflict"}  # type: ignore[call-overload]
 
     sealed = {FEEDS[feed][0]: report["sealed"] for feed, report in first.items()}
-    assert _sizes(chicago) == sealed
+    assert _rows(chicago) == sealed
 
     assert all(report["read"] == 0 for report in _run_all(chicago).values())
     for feed, report in _run_all(chicago, "--afresh").items():
         assert (report["read"], report["sealed"]) == (FEEDS[feed][1], 0)
         assert report["quarantined"] == first[feed]["quarantined"]
         assert report["in_quarantine"] == first[feed]["in_quarantine"]
-    assert _sizes(chicago) == sealed
+    assert _rows(chicago) == sealed
 
     audit = chicago.good("audit", "--json").json()
     assert audit["good"]
-    assert {log["department"]: log["payloads"] for log in audit["logs"]} == sealed
+    # a report of the first run and one of the reading afresh
+    assert {log["department"]: log["payloads"] - 2 for log in audit["logs"]} == sealed
+    reports = chicago.good("adapter", "reports", "--json").json()["feeds"]
+    assert {feed["department"]: feed["last"]["totals"]["sealed"] for feed in reports} == sealed
+    for feed, (_, rows) in FEEDS.items():
+        found = chicago.good("adapter", "reconcile", MAPPINGS / f"{feed}.toml", "--json").json()
+        assert (found["at_source"], found["in_ledger"]) == (rows, sealed[FEEDS[feed][0]])
     assert all(log["anchored_size"] == log["size"] for log in audit["logs"])
 
 
-def _sizes(yunxi: Yunxi) -> dict[str, int]:
-    logs = yunxi.good("status", "--json").json()["logs"]
-    return {log["department"]: log["size"] for log in logs}
+def _rows(yunxi: Yunxi) -> dict[str, int]:
+    return {department: row_count(yunxi.directory / "node", department) for department, _ in FEEDS.values()}
 
 
 def test_every_mapping_checks_clean_or_names_what_the_source_has_wrong(tmp_path: Path) -> None:
