@@ -14,8 +14,10 @@ For each log, entry by entry, in constant memory:
    stored cosignature of the checkpoint is good.
 6. The payload opens under its data key with the statement's hash, and its disclosures are the statement's, all of them.
 7. Every attachment opens and has the size and SHA-256 that its disclosure names.
+8. The reports that feeds left in the log fit each other and the log (see ledger.feeds); one overdue is no finding.
 
-A forgotten record (destroyed data key) skips 6 and 7 and is counted. Nothing is written.
+A forgotten record (destroyed data key) skips 6 and 7 and is counted; so is one that a terminal sealed for its
+department, unless the department lends its recipient key. Nothing is written.
 """
 
 from __future__ import annotations
@@ -29,13 +31,15 @@ from typing import Any, Protocol, cast
 
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from sqlalchemy import Connection, func, select
 
+from ledger.attachments import find_blob, list_blobs, open_attachment
 from ledger.chain.contracts import ConsortiumContract, EvidenceLogContract, department_bytes
 from ledger.checkpoints import vkeys_of
-from ledger.crypto.envelope import open_payload, unwrap_data_key
-from ledger.crypto.stream import open_stream
-from ledger.errors import Malformed, NotProven, Refusal, YunxiError
+from ledger.crypto.envelope import check_payload, open_payload, unwrap_data_key
+from ledger.errors import Malformed, NotProven, Refusal, SealedElsewhere, YunxiError
+from ledger.feeds import SILENCE, FeedSummary, check_feeds
 from ledger.formats.checkpoint import Checkpoint, open_checkpoint_by
 from ledger.formats.jwk import from_public_key, kid_of
 from ledger.formats.merkle import leaf_hash
@@ -43,14 +47,14 @@ from ledger.formats.note import ED25519, VerifierKey
 from ledger.formats.sdjwt import parse_statement
 from ledger.formats.tiles import Edge, TileWrite, tile_path
 from ledger.formats.trust import Key
-from ledger.intake import attachment_context
 from ledger.keks import KekRing
 from ledger.keys import KeyAgent
 from ledger.node import ChainLink, Node
-from ledger.records import split_disclosures
-from ledger.store.blobs import BlobStore
-from ledger.store.models import INDEX_BITS, anchors, attachments, checkpoints, cosignatures, entries, position_of, tiles
+from ledger.records import RecordReader, split_disclosures
+from ledger.store.blobs import Blobs
+from ledger.store.models import INDEX_BITS, anchors, checkpoints, cosignatures, entries, position_of, tiles
 from ledger.store.reading import EntryRow, LogRow, StoredTiles, read_entries, read_logs
+from ledger.terminals import statement_keys
 from ledger.trust import key_of
 from ledger.witness.client import accept
 
@@ -80,12 +84,15 @@ class LogKeys:
         return cls(statement, tuple(reversed(vkeys)))
 
     @classmethod
-    def held(cls, agent: KeyAgent, log: LogRow) -> LogKeys:
-        """As the key agent holds them: without intervals, for when the chain cannot be asked."""
+    def held(cls, agent: KeyAgent, log: LogRow, terminals: Mapping[str, Key]) -> LogKeys:
+        """As the key agent holds them: without intervals, for when the chain cannot be asked; with those of the
+        `terminals` that this node enrolled."""
         signer = agent.statement_signer(log.department)
         publics = [Ed25519PublicKey.from_public_bytes(raw) for raw in (signer.public, *signer.others)]
         keys = [Key(kid_of(public), "statement", dict(from_public_key(public)), 0) for public in publics]
-        return cls({key.kid: key for key in keys}, vkeys_of(log.origin, agent.log_signer(log.department)))
+        return cls(
+            {**terminals, **{key.kid: key for key in keys}}, vkeys_of(log.origin, agent.log_signer(log.department))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +141,7 @@ class LogReport:
     payloads: int = 0
     attachments: int = 0
     forgotten: int = 0
+    sealed_elsewhere: int = 0
     signatures: int = 0
     anchors: int = 0
     anchored_size: int = 0
@@ -162,7 +170,7 @@ class LogAudit:
         log: LogRow,
         agent: KeyAgent,
         keks: KekRing,
-        blobs: BlobStore,
+        blobs: Blobs,
         chain: AnchoredRoots | None,
         *,
         check_signatures: bool = True,
@@ -178,7 +186,7 @@ class LogAudit:
         self._chain = chain
         self._check_signatures = check_signatures
         self._progress = progress
-        self._log_keys = keys or LogKeys.held(agent, log)
+        self._log_keys = keys or LogKeys.held(agent, log, statement_keys(connection, log.department))
         self._newest_time = 0
         self._edge = Edge()
         self._keks_open: dict[int, bytes] = {}
@@ -374,6 +382,13 @@ class LogAudit:
             return
         try:
             data_key = unwrap_data_key(self._kek(row.epoch), row.wrapped_key)
+        except SealedElsewhere:
+            self._check_unopened(row)
+            return
+        except YunxiError as error:
+            self._found(row, "payload-changed", f"the stored ciphertext of record {row.record_id}: {error}")
+            return
+        try:
             joined = open_payload(data_key, row.payload, row.statement)
             described = _check_disclosures(row.statement, joined)
         except YunxiError as error:
@@ -383,6 +398,17 @@ class LogAudit:
         for number, members in enumerate(described, 1):
             self._check_attachment(row, number, members, data_key)
 
+    def _check_unopened(self, row: EntryRow) -> None:
+        """What can be said of a record that a terminal sealed: its ciphertexts are there and have their form."""
+        try:
+            check_payload(row.payload or b"")
+            for blob in list_blobs(self._connection, position_of(row.log, row.index)):
+                next(self._blobs.get(blob.name), b"")
+        except YunxiError as error:
+            self._found(row, "payload-changed", f"the stored ciphertext of record {row.record_id}: {error}")
+            return
+        self._report.sealed_elsewhere += 1
+
     def _kek(self, epoch: int) -> bytes:
         key = self._keks_open.get(epoch)
         if key is None:
@@ -391,24 +417,22 @@ class LogAudit:
         return key
 
     def _check_attachment(self, row: EntryRow, number: int, members: dict[str, Any], data_key: bytes) -> None:
-        position = position_of(row.log, row.index)
-        here = (attachments.c.position == position) & (attachments.c.ordinal == number)
-        blob = self._connection.scalar(select(attachments.c.blob).where(here))
+        blob = find_blob(self._connection, position_of(row.log, row.index), number)
         what = f"attachment {number} of record {row.record_id}"
         if blob is None:
             self._found(row, "attachment-missing", f"{what} has no row in the vault")
             return
         digest, size = hashlib.sha256(), 0
         try:
-            for piece in open_stream(data_key, self._blobs.get(blob), attachment_context(row.record_id, number)):
+            for piece in open_attachment(self._blobs, blob, data_key, row.record_id, number):
                 digest.update(piece)
                 size += len(piece)
         except YunxiError as error:
-            self._found(row, "attachment-changed", f"{what} (blob {blob}): {error}")
+            self._found(row, "attachment-changed", str(error))
             return
         self._report.attachments += 1
         if (size, digest.hexdigest()) != (members.get("size"), members.get("sha256")):
-            self._found(row, "attachment-changed", f"{what} is not the file that was sealed")
+            self._found(row, "attachment-changed", f"{what} (blob {blob.name}) is not the file that was sealed")
 
     def _found(self, row: EntryRow, kind: str, sentence: str) -> None:
         self._report.add(kind, f"entry {row.index}", sentence, row.index, row.record_id)
@@ -487,16 +511,18 @@ def audit_node(
     department: str | None = None,
     *,
     check_signatures: bool = True,
+    recipient: X25519PrivateKey | None = None,
     begin: Callable[[LogRow], Callable[[int], None]] = lambda _: lambda _: None,
 ) -> NodeAudit:
     """Audits every log of the node, or one department's. `begin` is told each log and returns its progress callback,
-    told how many entries were done. Raises Refusal for an unknown department, CouldNotRun as `LogAudit.run`."""
+    told how many entries were done. `recipient`: a department's own key, to open what its terminals sealed. Raises
+    Refusal for an unknown department, CouldNotRun as `LogAudit.run`."""
     link, problem = _connect(node)
     with node.database.reading() as connection:
         asked = read_logs(connection, department) if link is not None else []
     chains = {log.department: ChainRoots.ask(link.evidence_log, log.department) for log in asked if link is not None}
     keys = {log.department: LogKeys.registered(link.consortium, log) for log in asked if link is not None}
-    ring = KekRing(node.agent)  # opened anew: the node's own may have been opened before a tampering
+    ring = KekRing(node.agent, recipient)  # opened anew: the node's own may have been opened before a tampering
     with node.database.reading() as connection:
         found = read_logs(connection, department)
         reports = _missing_logs(node, link, {log.department for log in found}, department)
@@ -516,8 +542,18 @@ def audit_node(
                 progress=begin(log),
                 keys=keys.get(log.department),
             )
-            reports.append(audit.run())
+            report = audit.run()
+            _add_feeds(report, check_feeds(connection, RecordReader(ring, node.blobs), log, node.clock()))
+            reports.append(report)
     return NodeAudit(tuple(reports), problem)
+
+
+def _add_feeds(report: LogReport, feeds: list[FeedSummary]) -> None:
+    for feed in feeds:
+        for finding in feed.findings:
+            if finding.level == "error" and finding.kind not in SILENCE:
+                where = f"feed {feed.feed}" + ("" if finding.seq is None else f", report {finding.seq}")
+                report.add(f"feed-{finding.kind}", where, finding.sentence, record_id=finding.record_id)
 
 
 def _missing_logs(node: Node, link: ChainLink | None, there: set[str], only: str | None) -> list[LogReport]:

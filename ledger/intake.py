@@ -7,59 +7,53 @@ At least once in, exactly once stored: the idempotency key decides. Acknowledged
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import orjson
 from sqlalchemy import Connection, select
-from sqlalchemy.exc import IntegrityError
 
+from ledger.admission import (
+    MAX_ATTEMPTS,
+    MAX_BATCH,
+    Candidate,
+    Known,
+    append,
+    check_free,
+    check_key,
+    find_known,
+    find_taken,
+    is_key,
+    is_known,
+)
+from ledger.attachments import StoredBlob, attachment_context, describe, unchanged
 from ledger.crypto.blind import content_key, content_mark
-from ledger.crypto.stream import seal_stream
-from ledger.errors import Conflict, HistoryRefused, RecordRefused, StorageFailed
+from ledger.crypto.stream import seal_stream, wrap_stream_key
+from ledger.errors import HistoryRefused, RecordRefused, StorageFailed
 from ledger.keks import KekRing
 from ledger.keys import KeyAgent
+from ledger.matters import Matters
 from ledger.record_types import RecordType, RecordTypes
 from ledger.seal import Sealed, Sealer
-from ledger.sequencer import Arrival, Head, Sequencer, lock_head
-from ledger.store.blobs import CHUNK_BYTES, BlobStore
+from ledger.sequencer import Arrival, Head, Sequencer
+from ledger.store.blobs import Blobs
 from ledger.store.database import Database
-from ledger.store.models import entries, index_of, logs
-from ledger.submission import MAX_KEY_CHARS, Acknowledged, AttachmentSource, Outcome, Refused, Submission
-
-MAX_BATCH = 10_000
-MAX_ATTEMPTS = 10
-
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+from ledger.store.models import logs
+from ledger.submission import AttachmentSource, Held, Outcome, Refused, Submission, draw_record_id
+from ledger.uploads import Claim, Finished, claim_uploads, find_finished
 
 _NOT_CONTENT = ("id", "source")
 """Members that may differ between two deliveries of the same content: the drawn id, and which mapping read the row."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    mark: bytes
-    record_id: str
-    index: int
-
-
 @dataclass(slots=True)
-class _Candidate:
-    """A submission on its way through the batch. `slots` are its places in the outcome list: repeats share one."""
-
-    slots: list[int]
-    key: str
-    mark: bytes
+class _Candidate(Candidate):
     record: dict[str, Any]
     kind: RecordType
     sources: tuple[AttachmentSource, ...]
+    claims: tuple[Claim, ...]
 
 
 class Intake:
@@ -68,7 +62,7 @@ class Intake:
     def __init__(
         self,
         database: Database,
-        blobs: BlobStore,
+        blobs: Blobs,
         agent: KeyAgent,
         keks: KekRing,
         types: RecordTypes,
@@ -80,13 +74,21 @@ class Intake:
         self._keks = keks
         self._types = types
         self._clock = clock
+        self.matters = Matters()
         self._sequencer = Sequencer()
         self._sealers: dict[str, Sealer] = {}
         self._content_keys: dict[str, bytes] = {}
 
-    def submit(self, department: str, batch: Sequence[Submission]) -> list[Outcome]:
+    def submit(
+        self,
+        department: str,
+        batch: Sequence[Submission],
+        *,
+        beside: Callable[[Connection], None] | None = None,
+    ) -> list[Outcome]:
         """Seals and appends what is new in `batch`, at most `MAX_BATCH` submissions, in order.
 
+        `beside` writes more in the same transaction; it is not called where nothing of the batch is new.
         Returns one outcome for each: Acknowledged (durable now) or Refused. One refusal never holds up the others.
         Raises CouldNotRun when the storage fails and HistoryRefused when the log is halted or unknown; then nothing
         of the batch was taken, and the same batch may come again.
@@ -94,31 +96,58 @@ class Intake:
         if len(batch) > MAX_BATCH:
             raise RecordRefused("too-large", f"a batch holds at most {MAX_BATCH:,} records; split it")
         for _ in range(MAX_ATTEMPTS):
-            outcomes = self._attempt(department, batch)
+            outcomes = self._attempt(department, batch, beside)
             if outcomes is not None:
                 return outcomes
         raise StorageFailed("other processes keep taking the same ids; submit the batch again when they are done")
 
-    def _attempt(self, department: str, batch: Sequence[Submission]) -> list[Outcome] | None:
+    def look_up(self, department: str, batch: Sequence[Submission]) -> list[Held | None]:
+        """What the log holds under each key, and whether with the same content; None: the key is new. Takes nothing in.
+
+        Attachments are read and hashed where the key is known. `same` is False too for what could not be taken in.
+        May run beside `submit`, in another thread.
+        Raises HistoryRefused for an unknown department, StorageFailed.
+        """
+        with self._database.reading() as connection:
+            number = connection.scalar(select(logs.c.log).where(logs.c.department == department))
+            if number is None:
+                raise HistoryRefused(
+                    f"there is no log of department {department!r}: run `yunxi department add {department}`"
+                )
+            known = find_known(connection, number, [item.key for item in batch if is_key(item.key)])
+        return [self._held(department, item, known.get(item.key)) for item in batch]
+
+    def _held(self, department: str, submission: Submission, known: Known | None) -> Held | None:
+        if known is None:
+            return None
+        try:
+            same = self._content(department, submission)[1] == known.mark
+        except RecordRefused:
+            same = False
+        return Held(known.record_id, known.index, same)
+
+    def _attempt(
+        self, department: str, batch: Sequence[Submission], beside: Callable[[Connection], None] | None
+    ) -> list[Outcome] | None:
         """One try; None when another process took one of the same ids since they were looked up."""
+
+        def place(connection: Connection, _: Head, arrivals: list[Arrival]) -> list[Arrival]:
+            if beside is not None and arrivals:
+                beside(connection)
+            return arrivals
+
         now = self._clock()
         with self._database.reading() as connection:
             seen, sealer = self._open_log(connection, department, now)
-            known = _find_known(connection, seen.number, [s.key for s in batch if _is_key(s.key)])
-            taken = _find_taken(connection, [s.record.get("id") for s in batch if isinstance(s.record, dict)])
+            known = find_known(connection, seen.number, [s.key for s in batch if is_key(s.key)])
+            taken = find_taken(connection, [s.record.get("id") for s in batch if isinstance(s.record, dict)])
+            named = [source.upload for submission in batch for source in submission.uploads]
+            finished = find_finished(connection, self._keks, department, named, now) if named else {}
         outcomes: dict[int, Outcome] = {}
-        candidates = self._candidates(department, batch, known, taken, outcomes, now)
+        candidates = self._candidates(department, batch, known, taken, finished, outcomes, now)
         arrivals = self._seal(sealer, candidates, outcomes, now)
-        if arrivals:
-            try:
-                with self._database.writing() as connection:
-                    head = lock_head(connection, department)
-                    if head.size != seen.size:
-                        arrivals = _without_overtaken(connection, head, arrivals, outcomes)
-                    self._sequencer.append(connection, head, [arrival for _, arrival in arrivals], int(now * 1000))
-            except IntegrityError:
-                return None
-            _acknowledge(outcomes, [candidate for candidate, _ in arrivals], head)
+        if not append(self._database, self._sequencer, seen, arrivals, outcomes, now, place):
+            return None
         return [outcomes[slot] for slot in range(len(batch))]
 
     # -- what is new, and is it fit --
@@ -127,28 +156,25 @@ class Intake:
         self,
         department: str,
         batch: Sequence[Submission],
-        known: dict[str, _Known],
+        known: dict[str, Known],
         taken: set[str],
+        finished: dict[str, Finished],
         outcomes: dict[int, Outcome],
         now: float,
     ) -> list[_Candidate]:
         candidates: dict[str, _Candidate] = {}
         for slot, submission in enumerate(batch):
             try:
-                _check_key(submission.key)
+                check_key(submission.key)
                 record, mark = self._content(department, submission)
-                if (earlier := known.get(submission.key)) is not None:
-                    _check_same(submission.key, mark, earlier.mark, earlier.record_id)
-                    outcomes[slot] = Acknowledged(submission.key, earlier.record_id, earlier.index, new=False)
-                elif (twin := candidates.get(submission.key)) is not None:
-                    _check_same(submission.key, mark, twin.mark, twin.record["id"])
-                    twin.slots.append(slot)
-                else:
-                    _take_id(record, taken, now)
+                if not is_known(slot, submission.key, mark, known, candidates, outcomes):
+                    check_free(record.setdefault("id", draw_record_id(now)), taken)
                     kind = self._types.validate(record, now)
+                    self.matters.check(department, record.get("matter"), record["occurred_at"])
+                    claims = claim_uploads(submission.uploads, finished)
                     taken.add(record["id"])
                     candidates[submission.key] = _Candidate(
-                        [slot], submission.key, mark, record, kind, submission.attachments
+                        [slot], submission.key, mark, record["id"], record, kind, submission.attachments, claims
                     )
             except RecordRefused as error:
                 outcomes[slot] = Refused(submission.key, error)
@@ -162,8 +188,8 @@ class Intake:
         if record.setdefault("department", department) != department:
             named = str(record["department"])[:64]
             raise RecordRefused("department", f"the record names department {named!r}, not {department!r}")
-        if submission.attachments:
-            record["attachments"] = [_describe(source) for source in submission.attachments]
+        if submission.attachments or submission.uploads:
+            record["attachments"] = describe(submission)
         elif "attachments" in record:
             raise RecordRefused(
                 "attachments", "attachments are described by intake from the files themselves; leave them out"
@@ -185,21 +211,22 @@ class Intake:
             data_key = sealer.draw_data_key()
             try:
                 sealed = sealer.seal(candidate.kind, candidate.record, int(now), data_key)
-                blobs = self._store_attachments(sealed, candidate, data_key) if candidate.sources else ()
+                blobs = self._store_attachments(sealed, candidate, data_key) + _taken_over(sealed, candidate, data_key)
                 arrivals.append((candidate, Arrival(sealed, candidate.key, candidate.mark, blobs)))
             except RecordRefused as error:
                 outcomes |= {slot: Refused(candidate.key, error) for slot in candidate.slots}
         return arrivals
 
-    def _store_attachments(self, sealed: Sealed, candidate: _Candidate, data_key: bytes) -> tuple[str, ...]:
+    def _store_attachments(self, sealed: Sealed, candidate: _Candidate, data_key: bytes) -> tuple[StoredBlob, ...]:
         # Die here: blobs without a row are left behind; the batch comes again and writes them anew.
+        described = candidate.record.get("attachments", ())
         return tuple(
-            self._blobs.put(
-                seal_stream(data_key, _unchanged(source, described), attachment_context(sealed.record_id, number))
+            StoredBlob(
+                self._blobs.put(
+                    seal_stream(data_key, unchanged(source, members), attachment_context(sealed.record_id, number))
+                )
             )
-            for number, (source, described) in enumerate(
-                zip(candidate.sources, candidate.record.get("attachments", ()), strict=True), 1
-            )
+            for number, (source, members) in enumerate(zip(candidate.sources, described, strict=False), 1)
         )
 
     def _open_log(self, connection: Connection, department: str, now: float) -> tuple[Head, Sealer]:
@@ -208,6 +235,7 @@ class Intake:
             raise HistoryRefused(
                 f"there is no log of department {department!r}: run `yunxi department add {department}`"
             )
+        self.matters.refresh(connection, row.log, department)
         kek = self._keks.current(connection, row.log, department)
         # the key in force at the very second that the statements will carry: no key ever signs outside its interval
         signer = self._agent.statement_signer(department, int(now))
@@ -223,118 +251,14 @@ class Intake:
         return key
 
 
-def attachment_context(record_id: str, number: int) -> bytes:
-    """What binds an attachment's ciphertext to its place: `number` counts from 1 within the record."""
-    return f"yunxi attachment v1\x1f{record_id}\x1f{number}".encode()
-
-
-def _find_known(connection: Connection, log: int, keys: Sequence[str]) -> dict[str, _Known]:
-    query = select(entries.c.key, entries.c.content_mark, entries.c.record_id, entries.c.position)
-    found: dict[str, _Known] = {}
-    for start in range(0, len(keys), 500):
-        rows = connection.execute(query.where(entries.c.log == log, entries.c.key.in_(keys[start : start + 500])))
-        found |= {
-            row.key: _Known(row.content_mark, str(UUID(bytes=row.record_id)), index_of(row.position)) for row in rows
-        }
-    return found
-
-
-def _without_overtaken(
-    connection: Connection, head: Head, arrivals: list[tuple[_Candidate, Arrival]], outcomes: dict[int, Outcome]
-) -> list[tuple[_Candidate, Arrival]]:
-    """The arrivals that are still new; for those whose keys another process took meanwhile, its records count.
-
-    Beginning anew instead could go on for ever: whoever takes the same keys in smaller batches is always faster.
-    """
-    known = _find_known(connection, head.number, [arrival.key for _, arrival in arrivals])
-    for candidate, _ in arrivals:
-        if (earlier := known.get(candidate.key)) is not None:
-            outcomes |= dict.fromkeys(candidate.slots, _answer(candidate.key, candidate.mark, earlier))
-    return [(candidate, arrival) for candidate, arrival in arrivals if candidate.key not in known]
-
-
-def _answer(key: str, mark: bytes, earlier: _Known) -> Outcome:
-    try:
-        _check_same(key, mark, earlier.mark, earlier.record_id)
-    except Conflict as error:
-        return Refused(key, error)
-    return Acknowledged(key, earlier.record_id, earlier.index, new=False)
-
-
-def _find_taken(connection: Connection, record_ids: list[Any]) -> set[str]:
-    query = select(entries.c.record_id)
-    wanted = [UUID(i).bytes for i in record_ids if isinstance(i, str) and _UUID.fullmatch(i)]
-    taken: set[str] = set()
-    for start in range(0, len(wanted), 500):
-        here = entries.c.record_id.in_(wanted[start : start + 500])
-        taken |= {str(UUID(bytes=found)) for found in connection.scalars(query.where(here))}
-    return taken
-
-
-def _take_id(record: dict[str, Any], taken: set[str], now: float) -> None:
-    record_id = record.setdefault("id", _uuid7(now))
-    if isinstance(record_id, str) and record_id in taken:
-        raise Conflict(
-            "conflict", f"record id {record_id} is taken by another record; leave `id` out to have one drawn"
+def _taken_over(sealed: Sealed, candidate: _Candidate, data_key: bytes) -> tuple[StoredBlob, ...]:
+    """Uploads stand behind the files; their bytes stay where they are, only their keys are wrapped anew."""
+    first = len(candidate.sources) + 1
+    return tuple(
+        StoredBlob(
+            claim.upload,
+            wrap_stream_key(data_key, claim.key, attachment_context(sealed.record_id, number)),
+            claim.upload,
         )
-
-
-def _is_key(key: object) -> bool:
-    return isinstance(key, str) and 0 < len(key) <= MAX_KEY_CHARS and key.isprintable()
-
-
-def _check_key(key: str) -> None:
-    if not _is_key(key):
-        raise RecordRefused("bad-key", f"an idempotency key is 1 to {MAX_KEY_CHARS} printable characters")
-
-
-def _check_same(key: str, mark: bytes, earlier_mark: bytes, record_id: str) -> None:
-    if mark != earlier_mark:
-        raise Conflict(
-            "conflict",
-            f"key {key!r} is taken by record {record_id} with other content; if the record changed, submit it under a "
-            "new key and name the old one in `amends`",
-        )
-
-
-def _acknowledge(outcomes: dict[int, Outcome], candidates: list[_Candidate], head: Head) -> None:
-    for index, candidate in enumerate(candidates, head.size):
-        for number, slot in enumerate(candidate.slots):
-            outcomes[slot] = Acknowledged(candidate.key, candidate.record["id"], index, new=number == 0)
-
-
-def _uuid7(now: float) -> str:
-    """A time-ordered UUID (RFC 9562 section 5.7): 48 bits of milliseconds, 74 random bits."""
-    milliseconds = int(now * 1000).to_bytes(6, "big")
-    drawn = int.from_bytes(milliseconds + os.urandom(10), "big")
-    drawn = drawn & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62
-    text = f"{drawn:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def _describe(source: AttachmentSource) -> dict[str, Any]:
-    digest, size = hashlib.sha256(), 0
-    for chunk in _read(source.path):
-        digest.update(chunk)
-        size += len(chunk)
-    return {"name": source.name, "media_type": source.media_type, "size": size, "sha256": digest.hexdigest()}
-
-
-def _unchanged(source: AttachmentSource, described: dict[str, Any]) -> Iterator[bytes]:
-    digest = hashlib.sha256()
-    for chunk in _read(source.path):
-        digest.update(chunk)
-        yield chunk
-    if digest.hexdigest() != described["sha256"]:
-        raise RecordRefused(
-            "attachments", f"attachment {source.name} changed while it was read; submit the record again"
-        )
-
-
-def _read(path: Path) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                yield chunk
-    except OSError as error:
-        raise RecordRefused("attachments", f"attachment {path.name} cannot be read: {error.strerror}") from error
+        for number, claim in enumerate(candidate.claims, first)
+    )

@@ -1,48 +1,96 @@
 """Key-encryption keys of the departments, one after the other by epoch; opened through the key agent, kept in memory.
 
-HPKE costs as much as sealing a record, so a KEK is opened once a process and epoch, never once a record.
+HPKE costs as much as sealing a record, so a KEK is opened once a process and epoch, never once a record. KEKs that
+terminals drew stand here too, wrapped to a key that no node has: they are kept, never opened and never moved.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import asdict, dataclass
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from sqlalchemy import Connection, func, insert, select, update
 
-from ledger.crypto.envelope import KEY_BYTES, kek_info, wrap_kek
-from ledger.errors import PayloadInvalid
+from ledger.crypto.envelope import KEY_BYTES, kek_info, terminal_kek_info, unwrap_kek, wrap_kek
+from ledger.errors import PayloadInvalid, SealedElsewhere
 from ledger.formats.jwk import kid_of
 from ledger.keys import KeyAgent
 from ledger.seal import Kek
 from ledger.store.models import keks
 
 
+@dataclass(frozen=True, slots=True)
+class StoredKek:
+    """A wrapped KEK. `recipient` is the kid it is wrapped to. A terminal's names the terminal (the kid of its statement
+    key) and itself (16 random bytes); both are None for the node's own."""
+
+    recipient: str
+    wrapped: bytes
+    terminal: str | None
+    name: bytes | None
+
+
 class KekRing:
     """The opened KEKs of one process. Not trusted: a wrong wrapping does not open."""
 
-    def __init__(self, agent: KeyAgent) -> None:
+    def __init__(self, agent: KeyAgent, recipient: X25519PrivateKey | None = None) -> None:
+        """`recipient`: a department's own key, where the department lends it; it opens what its terminals sealed."""
         self._agent = agent
+        self._recipient = recipient
+        self._recipient_kid = kid_of(recipient.public_key()) if recipient else None
         self._open: dict[tuple[int, int], bytes] = {}
 
     def current(self, connection: Connection, log: int, department: str) -> Kek:
         """The newest KEK of a department. Raises PayloadInvalid when there is none or it does not open."""
-        epoch = connection.scalar(select(func.max(keks.c.epoch)).where(keks.c.log == log))
+        epoch = connection.scalar(select(func.max(keks.c.epoch)).where(keks.c.log == log, keks.c.terminal.is_(None)))
         if epoch is None:
             raise PayloadInvalid(f"department {department} has no key-encryption key: run `yunxi department add` again")
         return Kek(epoch, self.key(connection, log, department, epoch))
 
     def key(self, connection: Connection, log: int, department: str, epoch: int) -> bytes:
-        """The 32-byte KEK of one epoch. Raises PayloadInvalid when it is missing or does not open."""
+        """The 32-byte KEK of one epoch. Raises PayloadInvalid when it is missing or does not open, SealedElsewhere when
+        a terminal drew it."""
         kept = self._open.get((log, epoch))
         if kept is None:
-            query = select(keks.c.wrapped, keks.c.recipient).where(keks.c.log == log, keks.c.epoch == epoch)
-            row = connection.execute(query).one_or_none()
-            if row is None:
-                raise PayloadInvalid(f"the key-encryption key of epoch {epoch} is missing")
-            info = kek_info(department, epoch)
-            kept = self._open[log, epoch] = self._agent.unwrap_kek(department, row.wrapped, info, row.recipient)
+            row = self.stored(connection, log, epoch)
+            if row.terminal is None or row.name is None:
+                info = kek_info(department, epoch)
+                kept = self._agent.unwrap_kek(department, row.wrapped, info, row.recipient)
+            else:
+                kept = self._open_terminals(department, row.terminal, row.name, row)
+            self._open[log, epoch] = kept
         return kept
+
+    def _open_terminals(self, department: str, terminal: str, name: bytes, row: StoredKek) -> bytes:
+        if self._recipient is None or row.recipient != self._recipient_kid:
+            raise SealedElsewhere(
+                f"the record was sealed by a terminal for department {department}'s own key ({row.recipient[:12]}…), "
+                "which is not on this node: open it with `yunxi terminal open`"
+            )
+        return unwrap_kek(row.wrapped, self._recipient, terminal_kek_info(department, terminal, name))
+
+    def stored(self, connection: Connection, log: int, epoch: int) -> StoredKek:
+        """A KEK as it lies in the database. Raises PayloadInvalid when it is missing."""
+        here = (keks.c.log == log) & (keks.c.epoch == epoch)
+        row = connection.execute(select(keks.c.recipient, keks.c.wrapped, keks.c.terminal, keks.c.name).where(here))
+        found = row.one_or_none()
+        if found is None:
+            raise PayloadInvalid(f"the key-encryption key of epoch {epoch} is missing")
+        return StoredKek(*found)
+
+    def keep(self, connection: Connection, log: int, kek: StoredKek, now: int) -> int:
+        """The epoch of a KEK that a terminal drew, stored with the next number unless it is there; the caller holds the
+        log's head and commits. Raises PayloadInvalid when the terminal gave the same name to another wrapping."""
+        here = (keks.c.log == log) & (keks.c.terminal == kek.terminal) & (keks.c.name == kek.name)
+        row = connection.execute(select(keks.c.epoch, keks.c.wrapped, keks.c.recipient).where(here)).one_or_none()
+        if row is None:
+            epoch: int = (connection.scalar(select(func.max(keks.c.epoch)).where(keks.c.log == log)) or 0) + 1
+            connection.execute(insert(keks).values(log=log, epoch=epoch, created_at=now, **asdict(kek)))
+            return epoch
+        if (row.wrapped, row.recipient) != (kek.wrapped, kek.recipient):
+            raise PayloadInvalid("the terminal has named two key-encryption keys alike: enrol it anew")
+        return int(row.epoch)
 
     def begin_epoch(
         self, connection: Connection, log: int, department: str, now: int, recipient: X25519PublicKey | None = None
@@ -60,7 +108,7 @@ class KekRing:
 
     def is_behind(self, connection: Connection, log: int, kid: str) -> bool:
         """Whether a KEK of the log is wrapped to another key than `kid`."""
-        here = (keks.c.log == log) & (keks.c.recipient != kid)
+        here = (keks.c.log == log) & (keks.c.recipient != kid) & keks.c.terminal.is_(None)
         return connection.scalar(select(func.count()).select_from(keks).where(here)) != 0
 
     def move(self, connection: Connection, log: int, department: str, now: int, recipient: X25519PublicKey) -> bool:
@@ -70,11 +118,11 @@ class KekRing:
         wrapping does not open nothing is changed: raises PayloadInvalid then.
         """
         kid = kid_of(recipient)
-        query = select(keks.c.epoch).where(keks.c.log == log, keks.c.recipient != kid).order_by(keks.c.epoch)
-        old = connection.scalars(query).all()
+        own = (keks.c.log == log) & keks.c.terminal.is_(None)
+        old = connection.scalars(select(keks.c.epoch).where(own, keks.c.recipient != kid).order_by(keks.c.epoch)).all()
         if not old:
             return False
-        newest = connection.scalar(select(func.max(keks.c.epoch)).where(keks.c.log == log))
+        newest = connection.scalar(select(func.max(keks.c.epoch)).where(own))
         for epoch in old:
             wrapped = wrap_kek(self.key(connection, log, department, epoch), recipient, kek_info(department, epoch))
             here = (keks.c.log == log) & (keks.c.epoch == epoch)

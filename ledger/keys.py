@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from ledger.crypto.envelope import unwrap_kek
+from ledger.crypto.envelope import open_sealed, unwrap_kek
 from ledger.errors import CouldNotRun, KeyRefused, Malformed
 from ledger.formats.encoding import b64decode, b64encode, b64url_encode
 from ledger.formats.jwk import PublicKey, kid_of, to_public_key
@@ -43,7 +43,7 @@ KEYSTORE = "keystore.json"
 PASSPHRASE_FILE = "passphrase"  # noqa: S105  the name of a file
 PASSPHRASE_VARIABLE = "YUNXI_PASSPHRASE"  # noqa: S105  the name of a variable
 
-_KEY_USES = ("statement", "log", "encryption", "anchor", "witness")
+_KEY_USES = ("statement", "log", "encryption", "anchor", "witness", "request")
 _ON_SECP256K1 = ("anchor", "governor")
 _SCRYPT = {"n": 2**15, "r": 8, "p": 1}
 _SECP256K1_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -69,6 +69,7 @@ class PublicKeys:
     encryption: X25519PublicKey
     anchor: EllipticCurvePublicKey
     witness: Ed25519PublicKey
+    request: Ed25519PublicKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class KeyAgent(Protocol):
     """
 
     def index_key(self) -> bytes:
-        """The consortium's 32-byte blind index key."""
+        """The consortium's 32-byte blind index key. Raises CouldNotRun where the consortium has not handed it over."""
 
     def operator_key(self) -> bytes:
         """The 32-byte secp256k1 key of the account that set the chain's contracts up."""
@@ -103,6 +104,9 @@ class KeyAgent(Protocol):
     def witness_signer(self, department: str) -> Signer:
         """Cosigns other departments' checkpoints."""
 
+    def request_signer(self, department: str, at: float | None = None) -> Signer:
+        """Signs requests to other departments' nodes (RFC 9421)."""
+
     def anchor_key(self, department: str, at: float | None = None) -> bytes:
         """The 32-byte secp256k1 key of the department's anchoring account."""
 
@@ -115,6 +119,9 @@ class KeyAgent(Protocol):
     def unwrap_kek(self, department: str, wrapped: bytes, info: bytes, recipient: str) -> bytes:
         """Opens a key-encryption key (see `crypto.envelope`) that was wrapped to the key with the kid `recipient`."""
 
+    def open_sealed(self, department: str, sealed: bytes, info: bytes, recipient: str) -> bytes:
+        """Opens what `crypto.envelope.seal_to` sealed to the department's encryption key with the kid `recipient`."""
+
 
 class FileKeyAgent:
     """The development agent. Not for production: whoever reads file and passphrase holds every key."""
@@ -123,34 +130,36 @@ class FileKeyAgent:
         self._path = directory / KEYSTORE
         self._passphrase = passphrase
         self._file = _identity(self._path)
-        self._keys = _open(self._path, passphrase)
+        self._keys = open_secrets(self._path, passphrase)
         self._held: dict[tuple[str, str], list[HeldKey]] = {}
         self._signers: dict[tuple[str, int], Signer] = {}
         self.settle: Callable[[str, str], None] = lambda _department, _use: None
         """Called with department and use when a key is due of which the registry must say whether it has it."""
 
     @classmethod
-    def create(cls, directory: Path) -> FileKeyAgent:
-        """Makes a keystore with a fresh index key and operator key.
+    def create(cls, directory: Path, *, joining: bool = False) -> FileKeyAgent:
+        """Makes a keystore with a fresh operator key and index key; `joining`: without the index key, which the
+        consortium hands over (`take_index_key`).
 
         The passphrase comes from the environment, or else a random one is written beside the keystore (mode 0600).
         """
-        passphrase = _new_passphrase(directory)
-        keys = {"index": b64encode(os.urandom(32)), "operator": b64encode(_secp256k1_secret()), "departments": {}}
-        _seal(directory / KEYSTORE, passphrase, keys)
+        passphrase = new_passphrase(directory)
+        index = None if joining else b64encode(os.urandom(32))
+        keys: dict[str, Any] = {"index": index, "operator": b64encode(_secp256k1_secret()), "departments": {}}
+        seal_secrets(directory / KEYSTORE, passphrase, keys)
         return cls(directory, passphrase)
 
     @classmethod
     def open(cls, directory: Path) -> FileKeyAgent:
         """Opens a keystore. Raises CouldNotRun when there is none, or the passphrase is missing or wrong."""
-        return cls(directory, _passphrase(directory))
+        return cls(directory, passphrase_of(directory))
 
     def create_department(self, department: str) -> PublicKeys:
-        """Draws a department's six keys and stores them durably. Existing keys are kept and returned."""
+        """Draws a department's seven keys and stores them durably. Existing keys are kept and returned."""
         with _locked(self._path.parent):
             self._reload()
             keys = self._keys["departments"].get(department, {})
-            if "witness" not in keys:  # new, or from before departments had a witness key
+            if "request" not in keys:  # new, or from before departments had a witness or a request key
                 self._keys["departments"][department] = {
                     "statement": b64encode(Ed25519PrivateKey.generate().private_bytes_raw()),
                     "log": b64encode(Ed25519PrivateKey.generate().private_bytes_raw()),
@@ -158,8 +167,9 @@ class FileKeyAgent:
                     "anchor": b64encode(_secp256k1_secret()),
                     "governor": b64encode(_secp256k1_secret()),
                     "witness": b64encode(Ed25519PrivateKey.generate().private_bytes_raw()),
+                    "request": b64encode(Ed25519PrivateKey.generate().private_bytes_raw()),
                 } | keys
-                _seal(self._path, self._passphrase, self._keys)
+                seal_secrets(self._path, self._passphrase, self._keys)
         settled = {use: self._newest_settled(department, use) for use in _KEY_USES}
         return PublicKeys(**{use: _public_key(use, key.secret) for use, key in settled.items()})  # type: ignore[arg-type]
 
@@ -201,7 +211,29 @@ class FileKeyAgent:
             self._store(department, use, held)
 
     def index_key(self) -> bytes:
+        if self._keys["index"] is None:
+            self._refresh()
+        if self._keys["index"] is None:
+            raise CouldNotRun(
+                "this node has no index key yet: a node of the consortium hands it over with `yunxi department admit`, "
+                "and `yunxi department finish` takes it"
+            )
         return b64decode(self._keys["index"], "keystore")
+
+    def take_index_key(self, key: bytes) -> None:
+        """Stores the consortium's 32-byte index key durably; nothing where it is here already. Raises KeyRefused where
+        there is another one, by which this node's records are indexed."""
+        with _locked(self._path.parent):
+            self._reload()
+            if self._keys["index"] is None:
+                self._keys["index"] = b64encode(key)
+                seal_secrets(self._path, self._passphrase, self._keys)
+                self._file = _identity(self._path)
+        if self.index_key() != key:
+            raise KeyRefused(
+                "this node has another index key than the consortium, and its records are indexed by it: join with a "
+                "fresh node (`yunxi init --join`)"
+            )
 
     def operator_key(self) -> bytes:
         return b64decode(self._keys["operator"], "keystore")
@@ -215,6 +247,9 @@ class FileKeyAgent:
     def witness_signer(self, department: str) -> Signer:
         return self._signer(department, "witness", None)
 
+    def request_signer(self, department: str, at: float | None = None) -> Signer:
+        return self._signer(department, "request", at)
+
     def anchor_key(self, department: str, at: float | None = None) -> bytes:
         return self._in_force(department, "anchor", at).secret
 
@@ -226,6 +261,9 @@ class FileKeyAgent:
 
     def unwrap_kek(self, department: str, wrapped: bytes, info: bytes, recipient: str) -> bytes:
         return unwrap_kek(wrapped, self._x25519(department, recipient), info)
+
+    def open_sealed(self, department: str, sealed: bytes, info: bytes, recipient: str) -> bytes:
+        return open_sealed(sealed, self._x25519(department, recipient), info)
 
     def key_of(self, department: str, kid: str) -> X25519PublicKey:
         """The public half of the encryption key `kid`, in force or not. Raises KeyRefused for one that is not held."""
@@ -272,7 +310,7 @@ class FileKeyAgent:
             {"kid": key.kid, "secret": b64encode(key.secret), "since": key.since, "settled": key.settled}
             for key in held
         ]
-        _seal(self._path, self._passphrase, self._keys)
+        seal_secrets(self._path, self._passphrase, self._keys)
         self._file = _identity(self._path)  # ours, and nobody else writes under the lock
         self._held.clear()
 
@@ -290,26 +328,28 @@ class FileKeyAgent:
 
     def _reload(self) -> None:
         self._file = _identity(self._path)  # before it is read: what is written meanwhile is read the next time
-        self._keys = _open(self._path, self._passphrase)
+        self._keys = open_secrets(self._path, self._passphrase)
         self._held.clear()
 
 
 def create_signer(directory: Path) -> Signer:
     """Makes a keystore with one fresh Ed25519 key, for a witness; the passphrase as in `FileKeyAgent.create`."""
-    passphrase, key = _new_passphrase(directory), Ed25519PrivateKey.generate()
-    _seal(directory / KEYSTORE, passphrase, {"witness": b64encode(key.private_bytes_raw())})
+    passphrase, key = new_passphrase(directory), Ed25519PrivateKey.generate()
+    seal_secrets(directory / KEYSTORE, passphrase, {"witness": b64encode(key.private_bytes_raw())})
     return _signer(key)
 
 
 def open_signer(directory: Path) -> Signer:
     """Opens what `create_signer` made. Raises CouldNotRun as `FileKeyAgent.open`."""
-    keys = _open(directory / KEYSTORE, _passphrase(directory))
+    keys = open_secrets(directory / KEYSTORE, passphrase_of(directory))
     if not isinstance(keys.get("witness"), str):
         raise CouldNotRun(f"the keystore in {directory} is not a witness's: restore it from its backup")
     return _signer(Ed25519PrivateKey.from_private_bytes(b64decode(keys["witness"], "keystore")))
 
 
-def _new_passphrase(directory: Path) -> str:
+def new_passphrase(directory: Path) -> str:
+    """Makes `directory` (mode 0700) for a keystore. The passphrase is the environment's, or a random one that is
+    written beside the keystore."""
     directory.mkdir(mode=0o700, parents=True)
     passphrase = os.environ.get(PASSPHRASE_VARIABLE)
     if passphrase is None:
@@ -318,7 +358,8 @@ def _new_passphrase(directory: Path) -> str:
     return passphrase
 
 
-def _passphrase(directory: Path) -> str:
+def passphrase_of(directory: Path) -> str:
+    """The passphrase of the keystore in `directory`. Raises CouldNotRun where neither environment nor file has it."""
     passphrase = os.environ.get(PASSPHRASE_VARIABLE)
     if passphrase is None:
         try:
@@ -407,7 +448,8 @@ def _secp256k1_public(secret: bytes) -> EllipticCurvePublicKey:
     return derive_private_key(int.from_bytes(secret, "big"), SECP256K1()).public_key()
 
 
-def _open(path: Path, passphrase: str) -> dict[str, Any]:
+def open_secrets(path: Path, passphrase: str) -> dict[str, Any]:
+    """What `seal_secrets` wrote. Raises CouldNotRun for a missing or damaged file and for another passphrase."""
     try:
         stored = json.loads(path.read_bytes())
         salt, nonce, ciphertext = (b64decode(stored[name], "keystore") for name in ("salt", "nonce", "ciphertext"))
@@ -424,7 +466,8 @@ def _open(path: Path, passphrase: str) -> dict[str, Any]:
     return keys
 
 
-def _seal(path: Path, passphrase: str, keys: dict[str, Any]) -> None:
+def seal_secrets(path: Path, passphrase: str, keys: dict[str, Any]) -> None:
+    """Writes `keys` (JSON) durably: AES-256-GCM under a key that scrypt makes from `passphrase` and a fresh salt."""
     salt, nonce = os.urandom(16), os.urandom(12)
     ciphertext = AESGCM(_stretch(passphrase, salt)).encrypt(nonce, json.dumps(keys).encode(), b"yunxi keystore v1")
     stored = {"kdf": "scrypt", **_SCRYPT, "suite": "AES-256-GCM"}

@@ -114,6 +114,17 @@ class RecordType:
             if member in record:
                 _check_time(member, record[member], now if rule == "past" else None)
 
+    def validate_clear(self, clear: dict[str, Any]) -> None:
+        """Accepts the clear members of a record whose other members are sealed. Raises RecordRefused, reason `schema`.
+
+        Rules of the type that span several members are not checked: they may speak of what is sealed.
+        """
+        for error in self._validator.iter_errors(clear):
+            missing = isinstance(error.kind, _KINDS.Required) and error.kind.property in CLEAR
+            if error.instance_path or missing or isinstance(error.kind, _KINDS.AdditionalProperties):
+                detail = f"{_path(error.instance_path)} {_expectation(error, self.schema)}"
+                raise RecordRefused("schema", detail) from None
+
 
 class RecordTypes:
     """All types a node knows. Immutable once loaded; safe to share between threads."""

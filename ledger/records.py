@@ -7,16 +7,15 @@ import hashlib
 from collections.abc import Container, Iterator, Sequence
 
 import orjson
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
+from ledger.attachments import find_blob, open_attachment
 from ledger.crypto.envelope import open_payload, unwrap_data_key
-from ledger.crypto.stream import open_stream
 from ledger.errors import DisclosureInvalid, PayloadInvalid, RecordRefused
 from ledger.formats.sdjwt import Presentation, open_disclosures, parse_statement, serialize_presentation
-from ledger.intake import attachment_context
 from ledger.keks import KekRing
-from ledger.store.blobs import BlobStore
-from ledger.store.models import attachments, position_of
+from ledger.store.blobs import Blobs
+from ledger.store.models import position_of
 from ledger.store.reading import EntryRow, find_entries, find_entry, read_logs
 
 _IDS_A_QUERY = 500
@@ -27,7 +26,7 @@ _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 class RecordReader:
     """Opens records of the departments whose keys this node holds."""
 
-    def __init__(self, keks: KekRing, blobs: BlobStore) -> None:
+    def __init__(self, keks: KekRing, blobs: Blobs) -> None:
         self._keks = keks
         self._blobs = blobs
 
@@ -63,19 +62,22 @@ class RecordReader:
             for row in find_entries(connection, record_ids[start : start + _IDS_A_QUERY]):
                 joined = self._open_payload(connection, row, departments[row.log])
                 texts = split_disclosures(row.statement, joined)
-                shown = texts if units is None else [text for text in texts if _unit_of(text) in units]
+                shown = texts if units is None else [text for text in texts if unit_of(text) in units]
                 yield b"~".join([row.statement, *shown, b""])
+
+    def texts(self, connection: Connection, row: EntryRow, department: str) -> list[bytes]:
+        """The disclosures of an entry of the department's log, in their order, as `present_list` finds them; raises as
+        `open`."""
+        return split_disclosures(row.statement, self._open_payload(connection, row, department))
 
     def attachment(self, connection: Connection, record_id: str, number: int) -> Iterator[bytes]:
         """The plaintext of attachment `number` (from 1), in pieces of 1 MiB. Raises as `open`, while iterating."""
         row = find_entry(connection, record_id)
-        position = position_of(row.log, row.index)
-        here = (attachments.c.position == position) & (attachments.c.ordinal == number)
-        blob = connection.scalar(select(attachments.c.blob).where(here))
+        blob = find_blob(connection, position_of(row.log, row.index), number)
         if blob is None:
             raise RecordRefused("unknown-attachment", f"record {record_id} has no attachment {number}")
         data_key = self._data_key(connection, row, _department_of(connection, row))
-        return open_stream(data_key, self._blobs.get(blob), attachment_context(record_id, number))
+        return open_attachment(self._blobs, blob, data_key, record_id, number)
 
     def _open(self, connection: Connection, row: EntryRow) -> Presentation:
         statement = parse_statement(row.statement)
@@ -110,7 +112,8 @@ def split_disclosures(statement: bytes, joined: bytes) -> list[bytes]:
     return texts
 
 
-def _unit_of(text: bytes) -> str:
+def unit_of(text: bytes) -> str:
+    """The unit that a disclosure shows, where it was found in its statement."""
     unit: str = orjson.loads(_b64url_decode(text))[1]
     return unit
 

@@ -24,7 +24,7 @@ from ledger.keys import HeldKey, public_key
 from ledger.node import Node
 from ledger.store.reading import read_logs
 
-USES = ("statement", "log", "encryption", "anchor")
+USES = ("statement", "log", "encryption", "anchor", "request")
 
 LEAD_S = 30
 """The least time between registering a key and its first use: a block must take it, and every process see it."""
@@ -114,7 +114,7 @@ def planned_key(node: Node, department: str, use: str) -> tuple[str, bytes]:
 
 def _register(node: Node, department: str, use: str, key: HeldKey, changeover: int) -> None:
     consortium = node.connect().consortium
-    old = _open_key(consortium, department, use)
+    old = _open_key(node, consortium, department, use)
     account = node.agent.operator_key() if consortium.setup_open() else node.agent.governor_key(department)
     kid = b64url_decode(key.kid, "kid")
     public = public_key(use, key.secret)
@@ -140,8 +140,10 @@ def _planned(since: int, now: int) -> int:
     )
 
 
-def _open_key(consortium: ConsortiumContract, department: str, use: str) -> Key:
-    keys = [key for key in consortium.keys(department) if key.use == use and key.valid_to is None]
+def _open_key(node: Node, consortium: ConsortiumContract, department: str, use: str) -> Key:
+    # terminals have statement keys of their own: only those that this keystore holds are its to rotate
+    held = {b64url_decode(key.kid, "kid") for key in node.agent.held(department, use)}
+    keys = [key for key in consortium.keys(department) if key.valid_to is None and key.kid in held]
     if not keys:
         raise KeyRefused(
             f"department {department} has no {use} key that is still open: it can only be given one by "

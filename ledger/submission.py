@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +15,27 @@ MAX_KEY_CHARS = 200
 
 @dataclass(frozen=True, slots=True)
 class AttachmentSource:
-    """A file to be sealed with its record; read once, in constant memory, while the batch is taken in."""
+    """A file to be sealed with its record; read in constant memory while the batch is taken in. `role` says what it is
+    to the record where that is more than one of its files, e.g. `thumbnail`. `path` is where it lies, or its bytes where
+    they are at hand and few."""
 
-    path: Path
+    path: Path | bytes
     name: str
     media_type: str
+    role: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedSource:
+    """A file that was uploaded before (`ledger.uploads`). Size and SHA-256 (hex) are the submitter's own figures of the
+    file, so that a submission that comes again is recognised when the upload is long gone."""
+
+    upload: str
+    name: str
+    media_type: str
+    size: int
+    sha256: str
+    role: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +44,14 @@ class Submission:
 
     `key` is the submitter's idempotency key, unique within the department: the same key with the same content always
     yields the same record, with other content a Conflict. `record` is the plaintext record; `id` may be left out
-    (intake draws a UUIDv7), `department` must be the department that intake was called for.
+    (intake draws a UUIDv7), `department` must be the department that intake was called for. `uploads` become the
+    attachments behind the files.
     """
 
     key: str
     record: dict[str, Any]
     attachments: tuple[AttachmentSource, ...] = field(default=())
+    uploads: tuple[UploadedSource, ...] = field(default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,5 +74,24 @@ class Refused:
 
 Outcome = Acknowledged | Refused
 
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the log holds under a key already. `same`: with the content of the submission that asks."""
+
+    record_id: str
+    index: int
+    same: bool
+
+
 Submit = Callable[[Sequence[Submission]], list[Outcome]]
 """Takes a batch of one department; one outcome per submission, in order. Raises CouldNotRun: then nothing was taken."""
+
+
+def draw_record_id(now: float) -> str:
+    """A time-ordered UUID (RFC 9562 section 5.7): 48 bits of milliseconds, 74 random bits."""
+    milliseconds = int(now * 1000).to_bytes(6, "big")
+    drawn = int.from_bytes(milliseconds + os.urandom(10), "big")
+    drawn = drawn & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62
+    text = f"{drawn:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

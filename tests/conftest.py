@@ -22,6 +22,7 @@ from ledger.node import Node  # noqa: E402
 from tests.fixtures.nodes import Built, build, end_chain  # noqa: E402
 from tests.fixtures.nursery import Nursery  # noqa: E402
 from tests.fixtures.parts import Parts, PostgresServer, SqliteFiles, Template, make_template  # noqa: E402
+from tests.fixtures.terminals import PASSPHRASE, TerminalTemplate, make_terminal  # noqa: E402
 
 POSTGRES_URL = os.environ.get("YUNXI_TEST_POSTGRES", "")
 
@@ -69,6 +70,14 @@ def sqlite_parts(template: Template, tmp_path: Path) -> Iterator[Parts]:
     opened = Parts.open(tmp_path / "parts", SqliteFiles(template).new(tmp_path), template.agent)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def terminal_template(template: Template, tmp_path_factory: pytest.TempPathFactory) -> TerminalTemplate:
+    """A terminal of `fire` as its officers have it; copied, never used."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("YUNXI_PASSPHRASE", PASSPHRASE)
+        return make_terminal(tmp_path_factory.mktemp("terminal") / "terminal", template.agent.index_key())
 
 
 @pytest.fixture(scope="session")

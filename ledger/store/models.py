@@ -6,11 +6,15 @@ entries      no: each row is checked by its leaf in the tiles  no; acknowledged 
 vault        no: AES-GCM under the statement's hash            no, but for wrapped keys destroyed      records
 tiles        no: recomputed from entries by the audit          could be rebuilt from entries           records / 255
 attachments  no: streaming AEAD, digest in the statement       no; the files lie in the blob store     attachments
+uploads      no: size and digest are checked when taken        yes, the client uploads again           files on their way in
 keks         no: HPKE, opens only for the department           no; losing one forgets its epoch        epochs
+terminals    yes: who may hand in sealed records               no; enrol again                         terminals
 checkpoints  no: signed notes                                  could be signed again at the same size  anchoring rounds
 anchors      no: a copy of what the chain says                 could be read from the chain again      anchoring rounds
 cosignatures no: signed by the witnesses                       no; a witness signs only its newest     anchoring rounds
 witness_…    heads: yes, they are what a witness promises      heads: never, see docs/witnesses.md     logs × witnesses
+matter_lists no: copies of what is sealed in the log           rebuilt by `yunxi matters rebuild`      lists published
+matters      no: the newest list of each log                   rebuilt by `yunxi matters rebuild`      matters
 
 `position` numbers an entry across the node: log number × 2^40 + index in its log. One integer key keeps a log's
 rows in order, costs no second index, and leaves room for 8 million logs of 10^12 entries.
@@ -64,6 +68,28 @@ attachments = Table(
     Column("position", BigInteger, primary_key=True, autoincrement=False),
     Column("ordinal", Integer, primary_key=True, autoincrement=False),
     Column("blob", String(64), nullable=False),
+    # where the blob has a key of its own: AES-KW under a key made of the record's data key
+    Column("wrapped_key", LargeBinary(40), nullable=True),
+)
+
+# files on their way in; the bytes lie in the node's uploads/ until they are whole, then in the blob store
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("department", String(31), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("received", BigInteger, nullable=False),
+    # the stream key under the KEK of this epoch; both None where what arrives is ciphertext already
+    Column("epoch", Integer, nullable=True),
+    Column("wrapped_key", LargeBinary(40), nullable=True),
+    Column("rest", LargeBinary, nullable=True),
+    Column("declared", String(64), nullable=True),
+    Column("sha256", String(64), nullable=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Index("uploads_department", "department"),
+    Index("uploads_expiry", "expires_at"),
 )
 
 keks = Table(
@@ -74,6 +100,26 @@ keks = Table(
     Column("recipient", String(43), nullable=False),
     Column("wrapped", LargeBinary, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    # of a KEK that a terminal drew: the kid of its statement key, and the 16 bytes that it named the KEK with
+    Column("terminal", String(43), nullable=True),
+    Column("name", LargeBinary(16), nullable=True),
+    Index("keks_of_terminal", "log", "terminal", "name", unique=True),
+)
+
+# the devices that seal for a department; keys are raw Ed25519, `recipient` is raw X25519
+terminals = Table(
+    "terminals",
+    metadata,
+    Column("kid", String(43), primary_key=True),
+    Column("log", Integer, nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("public", LargeBinary(32), nullable=False),
+    Column("request_kid", String(43), nullable=False, unique=True),
+    Column("request", LargeBinary(32), nullable=False),
+    Column("recipient", LargeBinary(32), nullable=False),
+    Column("offline_s", BigInteger, nullable=False),
+    Column("valid_from", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger, nullable=True),
 )
 
 tiles = Table(
@@ -152,6 +198,55 @@ witness_conflicts = Table(
     Column("head", LargeBinary, nullable=True),
     Column("proven", Boolean, nullable=False),
     Column("kept_at", BigInteger, nullable=False),
+)
+
+
+matter_lists = Table(
+    "matter_lists",
+    metadata,
+    Column("log", Integer, primary_key=True, autoincrement=False),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("sha256", LargeBinary(32), nullable=False),
+    Column("as_of", String(10), nullable=False),
+    Column("published_at", BigInteger, nullable=False),
+)
+
+# days as YYYY-MM-DD; the last day of what has no end is 9999-12-31
+matters = Table(
+    "matters",
+    metadata,
+    Column("log", Integer, primary_key=True, autoincrement=False),
+    Column("code", String(64), primary_key=True),
+    Column("effective_from", String(10), primary_key=True),
+    Column("effective_to", String(10), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("legal_basis", Text, nullable=False),
+    Column("level", Text, nullable=False),
+)
+
+
+# trusted time; `size` is the checkpoint's, or for a renewal how many of the log's tokens it covers
+timestamps = Table(
+    "timestamps",
+    metadata,
+    Column("log", Integer, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("renewal", Boolean, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("authority", String(100), nullable=False),
+    Column("token", LargeBinary, nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+    Index("timestamps_size", "log", "renewal", "size", "authority", unique=True),
+)
+
+timestamp_calls = Table(
+    "timestamp_calls",
+    metadata,
+    Column("authority", String(100), primary_key=True),
+    Column("asked_at", BigInteger, nullable=False),
+    Column("problem", Text, nullable=True),
 )
 
 

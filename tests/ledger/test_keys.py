@@ -17,7 +17,7 @@ from ledger.checkpoints import sign_at
 from ledger.errors import CouldNotRun, KeyRefused, PayloadInvalid
 from ledger.formats.jwk import kid_of
 from ledger.keks import KekRing
-from ledger.keys import KEYSTORE, PASSPHRASE_FILE, PASSPHRASE_VARIABLE, FileKeyAgent
+from ledger.keys import KEYSTORE, PASSPHRASE_FILE, PASSPHRASE_VARIABLE, FileKeyAgent, seal_secrets
 from ledger.store.models import checkpoints, keks
 from ledger.store.reading import read_logs
 from tests.fixtures.nursery import ROOT
@@ -107,6 +107,18 @@ def test_passphrases(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_department_without_keys(keys: Path) -> None:
     with pytest.raises(KeyRefused, match="holds no keys of department 'police': run `yunxi department add`"):
         FileKeyAgent.open(keys).statement_signer("police")
+
+
+def test_a_department_from_before_request_keys_gets_one(keys: Path) -> None:
+    opened = FileKeyAgent.open(keys)
+    before = opened.statement_signer("fire").kid
+    del opened._keys["departments"]["fire"]["request"]
+    seal_secrets(keys / KEYSTORE, (keys / PASSPHRASE_FILE).read_text(), opened._keys)
+    with pytest.raises(KeyRefused, match="has no request key yet: run `yunxi department add` again"):
+        opened.request_signer("fire")
+    drawn = opened.create_department("fire")
+    assert opened.request_signer("fire").kid == kid_of(drawn.request)
+    assert opened.statement_signer("fire").kid == before
 
 
 def test_a_department_that_another_process_added_is_seen(keys: Path) -> None:

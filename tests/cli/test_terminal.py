@@ -1,0 +1,175 @@
+"""`yunxi terminal` as people use it: from the first key to a record that a court's verifier accepts."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fixtures.command import Result, Yunxi, made_node
+from tests.fixtures.terminals import finding
+
+pytestmark = pytest.mark.xdist_group("cli")
+
+RECIPIENT = {"YUNXI_RECIPIENT_PASSPHRASE": "recipient passphrase"}
+PINS = b"314159\n271828\n"
+
+
+class Hands:
+    """Somebody who carries files and codes between a node, a terminal and a department."""
+
+    def __init__(self, node: Yunxi) -> None:
+        self.yunxi = node
+        self.field = Yunxi(node.directory, YUNXI_TERMINAL="pda")
+
+    def enrol(self, name: str = "pda-07", directory: str = "pda") -> Any:
+        self.yunxi.good("terminal", "recipient", "create", "-o", "recipient.key", "--department", "fire", **RECIPIENT)
+        made = self.yunxi.good(
+            "terminal", "create", directory, "--department", "fire", "--name", name, "-o", "request.json", "--json"
+        ).json()
+        self.yunxi.good(
+            "terminal", "enroll", "request.json", "--recipient", "recipient.key.pub", "--code", made["code"],
+            "-o", "enrolment.json",
+        )  # fmt: skip
+        self.field.good("terminal", "accept", "enrolment.json")
+        for officer, pin in (("XF0001", b"314159\n"), ("XF0002", b"271828\n")):
+            assert self.field("terminal", "officer", officer, "--name", "某", stdin=pin).code == 0
+        return made
+
+    def seal(self, number: int, *words: str) -> Result:
+        record = self.yunxi.directory / f"finding-{number}.json"
+        record.write_text(json.dumps(finding(number)), "utf-8")
+        confirm = ("--confirm", "XF0001", "--confirm", "XF0002")
+        return self.field("terminal", "seal", record.name, *confirm, *words, "--json", stdin=PINS)
+
+
+@pytest.fixture(scope="module")
+def hands(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with made_node(tmp_path_factory.mktemp("terminals"), "fire") as node:
+        made = Hands(node)
+        made.enrol()
+        yield made
+
+
+def test_from_the_field_to_the_verifier(hands: Hands) -> None:
+    node, directory = hands.yunxi, hands.yunxi.directory
+    (directory / "photo.png").write_bytes(os.urandom(50_000))
+    sealed = hands.seal(1, "--attach", "photo.png", "--captured-at", "2026-03-02T09:15:20+08:00").json()
+    assert hands.seal(1, "--attach", "photo.png").json()["record_id"] == sealed["record_id"]
+    assert hands.field.good("terminal", "status", "--json").json()["waiting"] == 1
+    submitted = hands.field.good("terminal", "submit", "--node", "node", "--json").json()
+    assert (submitted["acknowledged"], submitted["waiting"], submitted["problem"]) == (1, 0, None)
+    node.good("anchor")
+    record = sealed["record_id"]
+
+    # the node has it, proves it, and cannot read it
+    for words in (("show", record), ("present", record, "-o", "no.sd-jwt")):
+        refused = node(*words)
+        assert refused.code == 1
+        assert "open it with `yunxi terminal open`" in refused.sentence()
+    audit = node.good("audit", "--json").json()
+    assert (audit["good"], audit["logs"][0]["sealed_elsewhere"]) == (True, 1)
+    lent = node.good("audit", "--json", "--recipient-key", "recipient.key", **RECIPIENT).json()
+    assert (lent["good"], lent["logs"][0]["payloads"], lent["logs"][0]["sealed_elsewhere"]) == (True, 1, 0)
+
+    # the department opens it elsewhere, and a court's verifier accepts it
+    node.good("terminal", "export", record, "-o", "sealed.zip")
+    (directory / "out").mkdir()
+    elsewhere = Yunxi(directory, YUNXI_NODE="nowhere")
+    opened = elsewhere.good(
+        "terminal", "open", "sealed.zip", "--key", "recipient.key", "-o", "full.sd-jwt", "--attachments", "out",
+        "--json",
+        **RECIPIENT,
+    ).json()  # fmt: skip
+    assert (directory / opened["attachments"][0]).read_bytes() == (directory / "photo.png").read_bytes()
+    masked = ("terminal", "open", record, "--key", "recipient.key", "-o", "masked.sd-jwt", "--disclose", "result")
+    node.good(*masked, **RECIPIENT)
+    node.good("receipt", record, "-o", "receipt.tlog-proof")
+    node.good("trust", "export", "-o", "trust.json")
+    for file in ("full.sd-jwt", "masked.sd-jwt"):
+        verified = node.good("verify", file, "receipt.tlog-proof", "--trust", "trust.json", "--json").json()
+        assert "observation" not in json.dumps(verified) or file == "full.sd-jwt"
+
+    # the delays, by whose clock
+    shown = node.good("terminal", "delays", record, "--json").json()
+    assert (shown["opened"], shown["captured_at"]) == (False, None)
+    assert shown["sealed_at"] <= shown["acknowledged_at"] + 1
+    assert shown["anchored_at"] is not None
+    whole = node.good("terminal", "delays", record, "--key", "recipient.key", "--json", **RECIPIENT).json()
+    assert whole["captured_at"] == 1772414120.0
+    assert whole["capture"]["confirmed_by"] == ["XF0001", "XF0002"]
+    assert "captured" in node.good("terminal", "delays", record).out
+
+
+def test_a_wrong_code_enrols_nobody(hands: Hands) -> None:
+    node = hands.yunxi
+    node.good("terminal", "create", "other", "--department", "fire", "--name", "pda-08", "-o", "other.json")
+    words = ("terminal", "enroll", "other.json", "--recipient", "recipient.key.pub", "-o", "x.json", "--code")
+    refused = node(*words, "0" * 20)
+    assert refused.code == 1
+    assert "the code is not the one" in refused.sentence()
+    assert node(*words, "short").code == 1
+    listed = node.good("terminal", "list", "--json").json()["terminals"]
+    assert "pda-08" not in {terminal["name"] for terminal in listed}
+
+
+def test_an_enrolment_is_for_its_terminal_only(hands: Hands) -> None:
+    hands.yunxi.good("terminal", "create", "third", "--department", "fire", "--name", "pda-09", "-o", "third.json")
+    refused = hands.yunxi("terminal", "accept", "enrolment.json", "--terminal", "third")
+    assert refused.code == 1
+    assert "was not made for this terminal" in refused.sentence()
+
+
+def test_one_officer_seals_no_finding(hands: Hands) -> None:
+    record = hands.yunxi.directory / "one.json"
+    record.write_text(json.dumps(finding(50)), "utf-8")
+    refused = hands.field("terminal", "seal", record.name, "--confirm", "XF0001", stdin=b"314159\n")
+    assert refused.code == 1
+    assert "needs 2 officers" in refused.sentence()
+
+
+def test_the_nodes_own_key_still_rotates_beside_terminals(hands: Hands) -> None:
+    rotated = hands.yunxi.good("department", "rotate", "fire", "--use", "statement", "--json").json()
+    listed = hands.yunxi.good("terminal", "list", "--json").json()["terminals"]
+    assert rotated["old"] not in {terminal["kid"] for terminal in listed}
+
+
+def test_a_network_that_is_not_there_is_said_and_costs_nothing(hands: Hands) -> None:
+    assert hands.seal(60).code == 0
+    result = hands.field("terminal", "submit", "--json")
+    assert result.code == 2
+    answer = result.json()
+    assert (answer["waiting"], answer["problem"]["code"]) == (1, "could-not-run")
+    assert hands.field.good("terminal", "submit", "--node", "node", "--json").json()["acknowledged"] == 1
+
+
+def test_a_revoked_terminal_is_refused_and_its_records_stay_proven(hands: Hands) -> None:
+    node = hands.yunxi
+    assert hands.seal(70).code == 0
+    node.good("terminal", "revoke", "pda-07", "--department", "fire")
+    node.good("terminal", "revoke", "pda-07", "--department", "fire")
+    result = hands.field("terminal", "submit", "--node", "node", "--json")
+    assert result.code == 1
+    assert result.json()["kept_refused"][0]["reason"] == "revoked"
+    assert hands.field("terminal", "status").code == 1
+    node.good("anchor")
+    assert node.good("audit", "--json").json()["good"]
+
+
+def test_a_damaged_export_and_a_wrong_key_are_named(hands: Hands, tmp_path: Path) -> None:
+    node, directory = hands.yunxi, hands.yunxi.directory
+    node.good("terminal", "recipient", "create", "-o", "other.key", "--department", "fire", **RECIPIENT)
+    wrong = node("terminal", "open", "sealed.zip", "--key", "other.key", "-o", "x", **RECIPIENT)
+    assert "another recipient key" in wrong.sentence()
+    locked = node(
+        "terminal", "open", "sealed.zip", "--key", "recipient.key", "-o", "x", YUNXI_RECIPIENT_PASSPHRASE="no"
+    )
+    assert locked.code == 2
+    (directory / "broken.zip").write_bytes((directory / "sealed.zip").read_bytes()[:-200])
+    broken = node("terminal", "open", "broken.zip", "--key", "recipient.key", "-o", "x", **RECIPIENT)
+    assert "not a file that" in broken.sentence()
+    again = node("terminal", "recipient", "create", "-o", "recipient.key", "--department", "fire", **RECIPIENT)
+    assert "never written over" in again.sentence()
