@@ -11,6 +11,7 @@ from ledger.chain.client import Block
 from ledger.chain.contracts import department_bytes
 from ledger.errors import KeyRefused, YunxiError
 from ledger.formats.note import VerifierKey
+from ledger.matters import newest_list
 from ledger.node import Node
 from ledger.settings import EMBEDDED
 from ledger.store.models import anchors, entries, position_of
@@ -26,7 +27,8 @@ STANDSTILL_SECONDS = 30
 class LogStatus:
     """One log. `backlog` records are acknowledged but not anchored, the oldest for `backlog_age` seconds; `chain_size`
     is what the chain holds (None: not asked); `last_anchor` in seconds since 1970 (None: never). `suspended`: the
-    consortium takes no anchors of the department for now."""
+    consortium takes no anchors of the department for now. `matters`: version of its list of matters, 0 where it never
+    published one, so that its records are taken under any matter."""
 
     department: str
     origin: str
@@ -38,6 +40,7 @@ class LogStatus:
     chain_size: int | None
     halted: str | None
     suspended: bool = False
+    matters: int = 0
 
     @property
     def behind_chain(self) -> bool:
@@ -167,4 +170,5 @@ def _log_status(connection: Connection, log: LogRow, chain_size: int | None, now
         last_anchor=last / 1000 if last is not None else None,
         chain_size=chain_size,
         halted=log.halted,
+        matters=0 if (head := newest_list(connection, log.number)) is None else head.version,
     )

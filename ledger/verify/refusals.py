@@ -61,7 +61,7 @@ _REASONS = {
     ),
     "quorum": _Reason(
         CheckpointInvalid,
-        "The trust file asks for {quorum} witnesses, and the receipt has the confirmation of {found}. "
+        "The trust file asks for {quorum:witness,witnesses}, and the receipt has the confirmation of {found}. "
         "Fetch a newer receipt.",
         "信任文件要求至少{quorum}个见证方确认，回执中只有{found}个。请索取更新的回执。",
     ),
@@ -94,7 +94,8 @@ _REASONS = {
     ),
     "evidence-other-state": _Reason(
         AnchorInvalid,
-        "The anchor evidence is for another state of the log ({found} entries) than the receipt ({expected} entries). "
+        "The anchor evidence is for another state of the log ({found:entry,entries}) than the receipt "
+        "({expected:entry,entries}). "
         "Ask for the evidence of this receipt.",
         "该锚定证据所针对的日志状态（{found}条记录）与回执（{expected}条记录）不符。请索取与该回执对应的锚定证据。",
     ),
@@ -152,7 +153,7 @@ _REASONS = {
     "evidence-event": _Reason(
         AnchorInvalid,
         "The transaction in the anchor evidence did not make contract {contract} accept this state of the log "
-        "({size} entries).",
+        "({size:entry,entries}).",
         "锚定证据所载交易并未使合约{contract}接受该日志状态（{size}条记录）。",
     ),
     "evidence-alone": _Reason(
@@ -213,7 +214,7 @@ _REASONS = {
     ),
     "attachment-other": _Reason(
         DisclosureInvalid,
-        "No file that record {record} names has this content ({size} bytes, SHA-256 {sha256}): "
+        "No file that record {record} names has this content ({size:byte,bytes}, SHA-256 {sha256}): "
         "it was changed or belongs to another record.",
         "记录{record}所载附件中，没有内容与该文件相同者（{size}字节，SHA-256：{sha256}）：可能已被改动，"
         "或者属于其他记录。",

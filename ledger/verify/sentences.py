@@ -22,16 +22,16 @@ _SENTENCES: dict[str, dict[str, str]] = {
         "zh": "该记录系{department}签署存证，本次未出示其任何内容。",
     },
     "units-all": {
-        "en": "The record has {total} parts, and all of them are shown; nothing is withheld.",
+        "en": "The record has {total:part,parts}, all shown; nothing is withheld.",
         "zh": "该记录共{total}个部分，已全部出示，没有遮盖。",
     },
     "units-some": {
-        "en": "Of the {total} parts of the record, {shown} are shown: {names}. "
+        "en": "Of the {total:part,parts} of the record, {shown:is,are} shown: {names}. "
         "What is withheld does not weaken the proof for what is shown.",
         "zh": "该记录共{total}个部分，本次出示{shown}个：{names}。其余部分未出示，不影响对已出示部分的核验。",
     },
     "attachment": {
-        "en": "The file {file} is the attachment {name} that the record names: same size ({size} bytes), "
+        "en": "The file {file} is the attachment {name} that the record names: same size ({size:byte,bytes}), "
         "same SHA-256 value ({sha256}).",
         "zh": "所提交的文件“{file}”与该记录所载附件“{name}”一致：大小（{size}字节）及SHA-256校验值（{sha256}）均相同。",
     },
@@ -45,7 +45,7 @@ _SENTENCES: dict[str, dict[str, str]] = {
     # --- proven: since when ---
     "logged": {
         "en": "The record is entry number {position} in the log of {department} ({origin}). "
-        "The department signed the log when it held {size} entries. "
+        "The department signed the log when it held {size:entry,entries}. "
         "Should the record ever be taken out or replaced, this receipt shows it.",
         "zh": "该记录已载入{department}的日志（{origin}），为第{position}条；该日志含有{size}条记录时，"
         "该部门对其状态作了签名。"
@@ -58,13 +58,15 @@ _SENTENCES: dict[str, dict[str, str]] = {
         "据此，该记录至迟于该时间已经存在。",
     },
     "quorum": {
-        "en": "The trust file asks for the confirmation of at least {quorum} witnesses. The receipt has {found}.",
+        "en": "The trust file asks for the confirmation of at least {quorum:witness,witnesses}. "
+        "The receipt has {found}.",
         "zh": "信任文件要求至少{quorum}个见证方确认，本回执有{found}个，符合要求。",
     },
     "on-chain": {
         "en": "The blockchain holds this state of the log: its contract {contract} accepted it in block {block} "
         "(transaction {transaction}), and the validators {sealers} sealed that block or blocks on top of it. "
-        "These are {found} of the {total} validators that the trust file names; it asks for at least {threshold}.",
+        "These are {found} of the {total:validator,validators} that the trust file names; "
+        "it asks for at least {threshold}.",
         "zh": "该日志状态已由区块链接受：合约{contract}在第{block}号区块中予以接受（交易号{transaction}），"
         "验证节点{sealers}签封了该区块或者其后续区块。信任文件共载明{total}个验证节点，要求至少{threshold}个签封，"
         "现有{found}个。",
@@ -184,11 +186,11 @@ _SENTENCES: dict[str, dict[str, str]] = {
         "zh": "记录内容在存证之前是否真实。核验仅能说明存证后未被改动，不能说明存证时所载内容属实。",
     },
     "not-masked": {
-        "en": "Anything about the {masked} parts of the record, out of {total}, that are withheld.",
+        "en": "Anything about what is withheld: {masked:part,parts} of the record, out of {total}.",
         "zh": "未出示部分的内容。该记录共{total}个部分，其中{masked}个未出示，其内容无从知悉，未作核验。",
     },
     "not-handed-in": {
-        "en": "Anything about the content of the attachment {name}. The record names it ({size} bytes, "
+        "en": "Anything about the content of the attachment {name}. The record names it ({size:byte,bytes}, "
         "SHA-256 {sha256}), but the file was not handed in or did not match.",
         "zh": "附件“{name}”的内容。该记录载明了该附件（{size}字节，SHA-256：{sha256}），"
         "但未提交该文件或者所提交的文件与之不符。",

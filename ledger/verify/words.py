@@ -30,9 +30,20 @@ class Duration(int):
 Value = str | int | Moment | Duration | Span | Department
 
 
+class _Number(str):
+    """A number as it is said. `{size:entry,entries}` in a template gives it its noun or verb: 1 entry, 2 entries."""
+
+    __slots__ = ()
+
+    def __format__(self, words: str) -> str:
+        one, _, many = words.partition(",")
+        return f"{self} {one if self == '1' else many}" if words else str(self)
+
+
 def fill(template: str, lang: str, values: Mapping[str, Value]) -> str:
     """The template of `lang` with its values said in that language."""
-    return template.format(**{name: say(value, lang) for name, value in values.items()})
+    said = {name: say(value, lang) for name, value in values.items()}
+    return template.format(**{n: _Number(text) if type(values[n]) is int else text for n, text in said.items()})
 
 
 def say(value: Value, lang: str) -> str:

@@ -107,3 +107,27 @@ def test_durations(seconds: int, en: str, zh: str) -> None:
 def test_clean() -> None:
     assert clean("云玺 plain text") == "云玺 plain text"
     assert clean("a\x1b[31m\n\u202eb\ud800") == "a\\u{1b}[31m\\u{a}\\u{202e}b\\u{d800}"
+
+
+COUNTS = {
+    ("units-some", 1): "Of the 3 parts of the record, 1 is shown: when.",
+    ("units-some", 2): "Of the 3 parts of the record, 2 are shown: when.",
+    ("units-all", 1): "The record has 1 part, all shown;",
+    ("units-all", 1000): "The record has 1,000 parts, all shown;",
+    ("not-masked", 1): "Anything about what is withheld: 1 part of the record, out of 3.",
+    ("logged", 1): "when it held 1 entry.",
+    ("logged", 21): "when it held 21 entries.",
+}
+
+
+@pytest.mark.parametrize(("name", "count"), COUNTS)
+def test_numbers_and_their_nouns_agree(name: str, count: int) -> None:
+    values = dict.fromkeys(("shown", "size", "masked"), count)
+    total = count if name == "units-all" else 3
+    said = sentences.sentence(name, "en", **values, total=total, names="when", department="d", origin="o", position=1)
+    assert COUNTS[name, count] in said
+
+
+@pytest.mark.parametrize("texts", PAIRS.values(), ids=PAIRS)
+def test_no_number_stands_before_a_fixed_plural(texts: dict[str, str]) -> None:
+    assert not re.search(r"\{\w+\} (?:parts|entries|bytes|witnesses|records|are)\b", texts["en"])

@@ -1,0 +1,337 @@
+"""Matters (事项): publishing a department's list of enforcement powers, and deciding by it.
+
+    delivered list ─► merged into the one before ─► record `matters.published` with the list attached ─┐ one
+                                                    tables `matter_lists`, `matters`                   ─┘ transaction
+
+The record is what counts; the tables hold the newest list for intake to decide from, and `rebuild` makes them anew from
+the log. A department that never published a list is not restricted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from sqlalchemy import Connection, bindparam, delete, func, select
+
+from ledger.errors import HistoryRefused, Malformed, MattersRefused, RecordRefused
+from ledger.matter_lists import OPEN, Change, Delivered, Matter, MatterList, Merged, diff, merge, parse_list
+from ledger.store.database import Database, insert_rows
+from ledger.store.models import entries, matter_lists, matters
+from ledger.store.reading import read_logs
+from ledger.submission import Acknowledged, AttachmentSource, Refused, Submission
+
+if TYPE_CHECKING:
+    from ledger.intake import Intake
+    from ledger.records import RecordReader
+
+RECORD_TYPE = "matters.published"
+
+_NEWEST_VERSION = select(func.max(matter_lists.c.version)).where(matter_lists.c.log == bindparam("of_log"))
+_MAX_LISTED = 10_000  # as the record type allows
+
+Periods = tuple[tuple[str, str], ...]
+
+
+# ---- deciding ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """The newest list of a department: first and last days by code. Version 0: it never published one."""
+
+    version: int
+    periods: dict[str, Periods]
+
+
+class Matters:
+    """Which matters each department held when; kept in memory, and read again only when a newer list was published.
+
+    May be shared by threads: what is kept is replaced, never changed.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[str, _Held] = {}
+
+    def refresh(self, connection: Connection, log: int, department: str) -> None:
+        """Makes `check` decide by the newest list of `department`, whose log is number `log`. One cheap query."""
+        version = connection.scalar(_NEWEST_VERSION, {"of_log": log}) or 0
+        held = self._held.get(department)
+        if held is None or held.version != version:
+            self._held[department] = _Held(version, _periods(connection, log) if version else {})
+
+    def check(self, department: str, matter: str | None, at: str) -> None:
+        """Accepts a matter that `department` held on the day of `at`, an RFC 3339 time: the day as it is written there.
+
+        Raises RecordRefused, reason `matter-not-held`. A record without a matter passes, and so does every record of a
+        department that never published a list. KeyError where `refresh` was never called for the department.
+        """
+        held = self._held[department]
+        if not held.version or matter is None:
+            return
+        day = at[:10]
+        periods = held.periods.get(matter, ())
+        for first, last in periods:
+            if first <= day <= last:
+                return
+        raise RecordRefused("matter-not-held", _refusal(department, matter, day, held.version, periods))
+
+
+def _periods(connection: Connection, log: int) -> dict[str, Periods]:
+    c = matters.c
+    query = select(c.code, c.effective_from, c.effective_to).where(c.log == log).order_by(c.code, c.effective_from)
+    found: dict[str, Periods] = {}
+    for code, first, last in connection.execute(query):
+        found[code] = (*found.get(code, ()), (first, last))
+    return found
+
+
+def _refusal(department: str, matter: str, day: str, version: int, periods: Periods) -> str:
+    held = ", ".join(f"from {first}" + ("" if last == f"{OPEN}" else f" to {last}") for first, last in periods)
+    where = f"its list (version {version}) has it {held}" if held else f"its list (version {version}) does not have it"
+    return (
+        f"department {department} did not hold matter {matter} on {day}: {where}; correct the matter or the date, or "
+        "publish the list that has it with `yunxi matters import`"
+    )
+
+
+# ---- publishing --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ListHead:
+    """The newest list of a log: its version, its SHA-256, the day from which it rules."""
+
+    version: int
+    sha256: bytes
+    as_of: date
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A list about to be published. `before` is the one that it follows, or None; without changes it is not needed."""
+
+    log: int
+    before: ListHead | None
+    list: MatterList
+    merged: Merged
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The file that a list was delivered in."""
+
+    name: str
+    sha256: bytes
+
+
+def draft(
+    database: Database,
+    delivered: Delivered,
+    *,
+    as_of: date,
+    today: date,
+    retroactive: bool = False,
+    allow_gaps: bool = False,
+) -> list[Draft]:
+    """What the delivered lists become on top of what each department published before. Writes nothing.
+
+    Raises MattersRefused, naming every row that is not right in any of them: then no list is published.
+    """
+    if delivered.faults:
+        raise MattersRefused(delivered.faults)
+    drafts = []
+    with database.reading() as connection:
+        for department, rows in delivered.rows.items():
+            log = _log_number(connection, department)
+            before = newest_list(connection, log)
+            merged = merge(
+                held_matters(connection, log),
+                rows,
+                as_of=as_of,
+                today=today,
+                retroactive=retroactive,
+                allow_gaps=allow_gaps,
+            )
+            version = 1 if before is None else before.version + 1
+            drafts.append(Draft(log, before, MatterList(department, version, as_of, merged.matters), merged))
+    if faults := [fault for made in drafts for fault in made.merged.faults]:
+        raise MattersRefused(faults)
+    return drafts
+
+
+def publish(intake: Intake, made: Draft, origin: Origin, now: float) -> Acknowledged:
+    """Seals the list and makes it what intake decides by, in one transaction. `now`: seconds since 1970.
+
+    Raises Conflict when somebody else published this version meanwhile, and what `Intake.submit` raises. After a crash
+    the same import goes on: a department whose list is published already has no changes left.
+    """
+    data = made.list.serialize()
+    digest = hashlib.sha256(data).digest()
+
+    def project(connection: Connection) -> None:
+        _project(connection, made.log, [(made.list, digest, int(now * 1000))])
+
+    attached = (AttachmentSource(data, "matters.json", "application/json"),)
+    submission = Submission(_key(made.list.version), _record(made, digest, origin, now), attached)
+    outcome = intake.submit(made.list.department, [submission], beside=project)[0]
+    if isinstance(outcome, Refused):
+        raise outcome.error
+    return outcome
+
+
+def _record(made: Draft, digest: bytes, origin: Origin, now: float) -> dict[str, object]:
+    merged = made.merged
+    counts = Counter(change.what for change in merged.changes)
+    record: dict[str, object] = {
+        "type": RECORD_TYPE,
+        "v": 1,
+        "occurred_at": datetime.fromtimestamp(int(now)).astimezone().isoformat(),
+        "list_version": made.list.version,
+        "as_of": f"{made.list.as_of}",
+        "list_sha256": digest.hex(),
+        "matters": len({matter.code for matter in made.list.matters}),
+        **{what: counts[what] for what in ("added", "changed", "ended", "removed")},
+        "retracted": list(merged.retracted[:_MAX_LISTED]),
+        "backdated": list(merged.backdated[:_MAX_LISTED]),
+        "file_name": origin.name[:200],
+        "file_sha256": origin.sha256.hex(),
+    }
+    return record if made.before is None else record | {"previous_sha256": made.before.sha256.hex()}
+
+
+def _project(connection: Connection, log: int, lists: Sequence[tuple[MatterList, bytes, int]]) -> None:
+    """Enters lists in the order of their versions; the last one becomes what intake decides by."""
+    heads = [(log, made.version, digest, f"{made.as_of}", published_at) for made, digest, published_at in lists]
+    insert_rows(connection, matter_lists, heads)
+    connection.execute(delete(matters).where(matters.c.log == log))
+    insert_rows(connection, matters, [_row(log, matter) for matter in lists[-1][0].matters])
+
+
+def _row(log: int, m: Matter) -> tuple[object, ...]:
+    return (log, m.code, f"{m.effective_from}", f"{m.effective_to}", m.name, m.kind, m.legal_basis, m.level)
+
+
+def _key(version: int) -> str:
+    # with a colon: no feed's rows can have such keys
+    return f"{RECORD_TYPE}:{version}"
+
+
+# ---- reading -----------------------------------------------------------------------------------------------------
+
+
+def newest_list(connection: Connection, log: int) -> ListHead | None:
+    """The newest list of a log, None where none was published."""
+    c = matter_lists.c
+    query = select(c.version, c.sha256, c.as_of).where(c.log == log).order_by(c.version.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else ListHead(row.version, bytes(row.sha256), date.fromisoformat(row.as_of))
+
+
+def held_matters(connection: Connection, log: int, code: str | None = None) -> list[Matter]:
+    """The matters of a log's newest list by code and first day, or one of them."""
+    c = matters.c
+    query = select(matters).where(c.log == log).order_by(c.code, c.effective_from)
+    rows = connection.execute(query if code is None else query.where(c.code == code))
+    return [
+        Matter(
+            code=row.code,
+            name=row.name,
+            kind=row.kind,
+            legal_basis=row.legal_basis,
+            level=row.level,
+            effective_from=date.fromisoformat(row.effective_from),
+            effective_to=date.fromisoformat(row.effective_to),
+        )
+        for row in rows
+    ]
+
+
+def published_list(connection: Connection, reader: RecordReader, department: str, version: int) -> MatterList:
+    """List `version` as it was sealed. That its record stands in the log under an anchor is the audit's matter.
+
+    Raises RecordRefused where there is no such version, Malformed where its record is not of a list, and what
+    `RecordReader.open` raises.
+    """
+    return _published(connection, reader, department, _log_number(connection, department), version)[0]
+
+
+def changes_between(
+    connection: Connection, reader: RecordReader, department: str, version: int, later: int
+) -> tuple[Change, ...]:
+    """What changed from list `version` to list `later`; version 0 is the time before the first. Raises as above."""
+    before = () if version == 0 else published_list(connection, reader, department, version).matters
+    return diff(before, published_list(connection, reader, department, later).matters)
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """A department's tables after they were made from its log. `differed`: they had held something else."""
+
+    department: str
+    versions: int
+    matters: int
+    differed: bool
+
+
+def rebuild(database: Database, reader: RecordReader, department: str) -> Rebuilt:
+    """Makes the tables of a department anew from the lists in its log, in one transaction.
+
+    Raises Malformed where a record is not of the list that it should be, HistoryRefused where the lists do not follow
+    each other; the tables are then as they were.
+    """
+    with database.writing() as connection:
+        log = _log_number(connection, department)
+        lists: list[tuple[MatterList, bytes, int]] = []
+        while _find(connection, log, len(lists) + 1) is not None:
+            made, digest, previous, published_at = _published(connection, reader, department, log, len(lists) + 1)
+            if previous != (lists[-1][1] if lists else None):
+                raise HistoryRefused(
+                    f"list {made.version} of {department} does not follow the one before: run `yunxi audit`"
+                )
+            lists.append((made, digest, published_at))
+        held = (newest_list(connection, log), held_matters(connection, log))
+        connection.execute(delete(matter_lists).where(matter_lists.c.log == log))
+        connection.execute(delete(matters).where(matters.c.log == log))
+        if lists:
+            _project(connection, log, lists)
+        differed = held != (newest_list(connection, log), held_matters(connection, log))
+        count = len({matter.code for matter in lists[-1][0].matters}) if lists else 0
+    return Rebuilt(department, len(lists), count, differed)
+
+
+def _published(
+    connection: Connection, reader: RecordReader, department: str, log: int, version: int
+) -> tuple[MatterList, bytes, bytes | None, int]:
+    """A sealed list, its digest, the digest that it names as the one before, and when it was acknowledged (ms)."""
+    found = _find(connection, log, version)
+    if found is None:
+        raise RecordRefused("unknown-record", f"department {department} has published no list of matters {version}")
+    record_id, published_at = found
+    record = reader.open(connection, record_id).record()
+    data = b"".join(reader.attachment(connection, record_id, 1)) if record["type"] == RECORD_TYPE else b""
+    digest = hashlib.sha256(data)
+    if record.get("list_sha256") != digest.hexdigest():
+        raise Malformed(f"record {record_id}", f"does not hold list {version} of {department}, as its key says")
+    made = parse_list(data)
+    if (made.department, made.version) != (department, version):
+        raise Malformed(f"record {record_id}", f"holds list {made.version} of {made.department}, not {version}")
+    previous = record.get("previous_sha256")
+    return made, digest.digest(), None if previous is None else bytes.fromhex(previous), published_at
+
+
+def _find(connection: Connection, log: int, version: int) -> tuple[str, int] | None:
+    query = select(entries.c.record_id, entries.c.acknowledged_at)
+    row = connection.execute(query.where(entries.c.log == log, entries.c.key == _key(version))).one_or_none()
+    return None if row is None else (str(UUID(bytes=bytes(row.record_id))), row.acknowledged_at)
+
+
+def _log_number(connection: Connection, department: str) -> int:
+    for log in read_logs(connection, department):
+        return log.number
+    raise HistoryRefused(f"there is no log of department {department!r}: run `yunxi department add {department}`")

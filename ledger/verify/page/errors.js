@@ -1,0 +1,85 @@
+// The errors of ledger/errors.py that a verifier can meet. `code` and `exitCode` are theirs.
+
+export class YunxiError extends Error {
+    static code = "error";
+    static exitCode = 2;
+
+    constructor(message) {
+        super(message);
+        // set where the recipe itself refuses: a key of the table of reasons, and the values of its sentence
+        this.reason = null;
+        this.values = null;
+    }
+
+    get code() {
+        return this.constructor.code;
+    }
+
+    get exitCode() {
+        return this.constructor.exitCode;
+    }
+}
+
+export class CouldNotRun extends YunxiError {
+    static code = "could-not-run";
+}
+
+export class Refusal extends YunxiError {
+    static code = "refused";
+    static exitCode = 1;
+}
+
+export class Malformed extends Refusal {
+    static code = "malformed";
+
+    constructor(what, detail) {
+        super(`${what}: ${detail}`);
+        this.what = what;
+    }
+}
+
+export class KeyRefused extends Refusal {
+    static code = "key-refused";
+}
+
+export class NotProven extends Refusal {
+    static code = "not-proven";
+}
+
+export class TrustRefused extends NotProven {
+    static code = "trust-refused";
+}
+
+export class SignatureInvalid extends NotProven {
+    static code = "signature-invalid";
+}
+
+export class DisclosureInvalid extends NotProven {
+    static code = "disclosure-invalid";
+}
+
+export class InclusionInvalid extends NotProven {
+    static code = "inclusion-invalid";
+}
+
+export class CheckpointInvalid extends NotProven {
+    static code = "checkpoint-invalid";
+}
+
+export class AnchorInvalid extends NotProven {
+    static code = "anchor-invalid";
+}
+
+export const ERRORS = Object.fromEntries(
+    [
+        CouldNotRun,
+        KeyRefused,
+        NotProven,
+        TrustRefused,
+        SignatureInvalid,
+        DisclosureInvalid,
+        InclusionInvalid,
+        CheckpointInvalid,
+        AnchorInvalid,
+    ].map((kind) => [kind.code, kind]),
+);

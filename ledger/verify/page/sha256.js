@@ -1,0 +1,105 @@
+// SHA-256 (FIPS 180-4) in constant memory and without waiting: WebCrypto takes whole buffers only, and a video does not
+// fit into one. `page.js` compares it with WebCrypto's before anything is verified.
+
+const START = new Uint32Array([
+    0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
+]);
+const ROUNDS = new Uint32Array(roundConstants());
+
+// The digest of all parts after one another.
+export function sha256(...parts) {
+    const hash = new Sha256();
+    for (const part of parts) {
+        hash.update(part);
+    }
+    return hash.digest();
+}
+
+export class Sha256 {
+    #state = START.slice();
+    #block = new Uint8Array(64);
+    #words = new Uint32Array(64);
+    #length = 0;
+
+    update(data) {
+        let at = 0;
+        while (at < data.length) {
+            const used = this.#length % 64;
+            const take = Math.min(64 - used, data.length - at);
+            this.#block.set(data.subarray(at, at + take), used);
+            this.#length += take;
+            at += take;
+            if (used + take === 64) {
+                this.#compress();
+            }
+        }
+    }
+
+    // Ends the hash; it takes nothing more.
+    digest() {
+        const bits = this.#length * 8;
+        const padding = new Uint8Array(((this.#length % 64 < 56 ? 56 : 120) - (this.#length % 64)) + 8);
+        padding[0] = 0x80;
+        const tail = new DataView(padding.buffer, padding.length - 8);
+        tail.setUint32(0, Math.floor(bits / 2 ** 32));
+        tail.setUint32(4, bits % 2 ** 32);
+        this.update(padding);
+        const digest = new DataView(new ArrayBuffer(32));
+        this.#state.forEach((word, n) => digest.setUint32(4 * n, word));
+        return new Uint8Array(digest.buffer);
+    }
+
+    #compress() {
+        const w = this.#words;
+        const block = this.#block;
+        for (let t = 0; t < 16; t++) {
+            const at = 4 * t;
+            w[t] = (block[at] << 24) | (block[at + 1] << 16) | (block[at + 2] << 8) | block[at + 3];
+        }
+        for (let t = 16; t < 64; t++) {
+            const [x, y] = [w[t - 15], w[t - 2]];
+            const s0 = ((x >>> 7) | (x << 25)) ^ ((x >>> 18) | (x << 14)) ^ (x >>> 3);
+            const s1 = ((y >>> 17) | (y << 15)) ^ ((y >>> 19) | (y << 13)) ^ (y >>> 10);
+            w[t] = w[t - 16] + s0 + w[t - 7] + s1;
+        }
+        let [a, b, c, d, e, f, g, h] = this.#state;
+        for (let t = 0; t < 64; t++) {
+            const s1 = ((e >>> 6) | (e << 26)) ^ ((e >>> 11) | (e << 21)) ^ ((e >>> 25) | (e << 7));
+            const t1 = (h + s1 + ((e & f) ^ (~e & g)) + ROUNDS[t] + w[t]) | 0;
+            const s0 = ((a >>> 2) | (a << 30)) ^ ((a >>> 13) | (a << 19)) ^ ((a >>> 22) | (a << 10));
+            const t2 = (s0 + ((a & b) ^ (a & c) ^ (b & c))) | 0;
+            h = g;
+            g = f;
+            f = e;
+            e = (d + t1) | 0;
+            d = c;
+            c = b;
+            b = a;
+            a = (t1 + t2) | 0;
+        }
+        [a, b, c, d, e, f, g, h].forEach((word, n) => {
+            this.#state[n] += word;
+        });
+    }
+}
+
+// The first 32 bits of the fractional parts of the cube roots of the first 64 primes (section 4.2.2).
+function roundConstants() {
+    const primes = [];
+    for (let n = 2; primes.length < 64; n++) {
+        if (primes.every((prime) => n % prime !== 0)) {
+            primes.push(n);
+        }
+    }
+    return primes.map((prime) => Number(cubeRoot(BigInt(prime) << 96n) & 0xffffffffn));
+}
+
+function cubeRoot(value) {
+    let root = 0n;
+    for (let bit = 1n << 40n; bit > 0n; bit >>= 1n) {
+        if ((root + bit) ** 3n <= value) {
+            root += bit;
+        }
+    }
+    return root;
+}
