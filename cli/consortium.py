@@ -61,6 +61,7 @@ def _show_consortium(found: ConsortiumState) -> None:
         print_table(table)
     else:
         say("No department yet: run `yunxi department add`.")
+    say(f"The consortium is the contract at {found.address} on chain {found.chain_id}, first block {found.genesis}.")
     for module in found.modules:
         note = "; this node uses another one: run `yunxi consortium follow`" if module.followed is False else ""
         say(f"{module.name} is the contract at {module.address}{note}.")
@@ -166,9 +167,10 @@ def propose_reinstate(
 @answering
 def propose_rotate_key(
     department: MemberArgument,
-    use: Annotated[str, typer.Option(help="Which key: statement, log, encryption or anchor.")],
+    use: Annotated[str, typer.Option(help="Which key: statement, log, encryption, anchor or request.")],
     public_key: Annotated[str, typer.Option(help="The new key, as `yunxi department next-key` shows it.")],
     speaker: AsOption,
+    old: Annotated[str | None, typer.Option(metavar="KID", help="The key that ends, where several are open.")] = None,
     days: DaysOption = 7,
     node_dir: NodeOption = HERE,
     as_json: JsonOption = False,
@@ -181,7 +183,7 @@ def propose_rotate_key(
         speaker,
         days,
         as_json,
-        lambda node: key_rotation(node, department, use, public_key, expiry(node, days)),
+        lambda node: key_rotation(node, department, use, public_key, expiry(node, days), old),
     )
 
 

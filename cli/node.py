@@ -54,9 +54,13 @@ def init(
     confirmations: Annotated[
         int | None, typer.Option(help="Blocks until an anchor is final; by default the engine's own rule.", min=0)
     ] = None,
+    join: Annotated[
+        str | None,
+        typer.Option(metavar="0x…", help="Join the consortium at this address, on --chain; deploys nothing."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a node: keys, database, and the contracts on its chain."""
+    """Make a node: keys, database, and the contracts on its chain; or a further node of a consortium."""
     from ledger.chain import embedded
     from ledger.node import create_node
 
@@ -67,6 +71,7 @@ def init(
         database=database,
         engine=engine,
         confirmations=confirmations,
+        join=join,
     )
     if as_json:
         print_json({"node": directory, "consortium": consortium, "chain": asdict(settings.chain)})
@@ -81,7 +86,8 @@ def init(
             style="yellow",
             markup=False,
         )
-    say(f"Next: yunxi department add ID --name TEXT --node {directory}")
+    verb = "add ID --name TEXT" if join is None else "request ID --name TEXT --url URL -o request.json"
+    say(f"Next: yunxi department {verb} --node {directory}")
 
 
 @department_app.command("add")
@@ -107,7 +113,7 @@ def department_add(
 @answering
 def department_rotate(
     department: Annotated[str, typer.Argument(metavar="ID", help="A department of this node.")],
-    use: Annotated[str, typer.Option(help="Which key: statement, log, encryption or anchor.")],
+    use: Annotated[str, typer.Option(help="Which key: statement, log, encryption, anchor or request.")],
     lead: Annotated[
         int | None,
         typer.Option(help="Seconds until the new key is in force; at least 30.", min=30, show_default="30"),
@@ -132,7 +138,7 @@ def department_rotate(
 @answering
 def department_next_key(
     department: Annotated[str, typer.Argument(metavar="ID", help="A department of this node.")],
-    use: Annotated[str, typer.Option(help="Which key: statement, log, encryption or anchor.")],
+    use: Annotated[str, typer.Option(help="Which key: statement, log, encryption, anchor or request.")],
     node_dir: NodeOption = HERE,
     as_json: JsonOption = False,
 ) -> None:
@@ -153,16 +159,22 @@ def department_next_key(
 @commands.command()
 @answering
 def status(node_dir: NodeOption = HERE, as_json: JsonOption = False) -> int:
-    """Show every log's backlog and its age, and whether the chain answers."""
+    """Show every log's backlog and its age, whether the chain answers, and feeds that fell silent."""
+    from adapters.state import read_standings
     from ledger.status import node_status
 
     with open_node(node_dir) as node:
         found = node_status(node)
+        silent = [item for item in read_standings(node.database.engine) if item.overdue(node.clock())]
     if as_json:
-        print_json({"good": found.good, **asdict(found)})
+        print_json({"good": found.good and not silent, **asdict(found), "silent_feeds": [asdict(i) for i in silent]})
     else:
         _show_status(found)
+        for item in silent:
+            err.print(item.sentence(), style="red", markup=False)
     if any(log.halted or log.suspended for log in found.logs) or any(witness.refused for witness in found.witnesses):
+        return 1
+    if silent:
         return 1
     return 0 if found.chain_problem is None else 2
 
@@ -180,6 +192,8 @@ def _show_status(found: NodeStatus) -> None:
     else:
         say("No department yet: run `yunxi department add`.")
     _show_witnesses(found)
+    if unlisted := [log.department for log in found.logs if not log.matters]:
+        say(f"Without a list of matters, so not restricted (`yunxi matters import`): {', '.join(unlisted)}.")
     say(f"Consortium {found.consortium}, {found.engine} chain {found.chain_id}.")
     if found.engine == EMBEDDED:
         say(embedded.WARNING)

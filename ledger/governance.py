@@ -25,6 +25,7 @@ from ledger.chain.contracts import (
     deploy_successor,
     padded,
 )
+from ledger.departments import check_url
 from ledger.errors import KeyRefused, Malformed, Refusal
 from ledger.formats import jwk
 from ledger.formats.encoding import b64url_decode, b64url_encode
@@ -76,8 +77,11 @@ class Motion:
 
 @dataclass(frozen=True, slots=True)
 class ConsortiumState:
-    """The consortium as the chain has it."""
+    """The consortium as the chain has it. `address` is its contract's, `genesis` the chain's first block's hash."""
 
+    address: str
+    chain_id: int
+    genesis: str
     setup_open: bool
     deployer: str
     minimum_votes: int
@@ -94,6 +98,9 @@ def consortium_state(node: Node) -> ConsortiumState:
     members = tuple(_member(node, consortium, found) for found in consortium.departments())
     admitted = {member.id for member in members if member.state == "admitted"}
     return ConsortiumState(
+        address=consortium.address,
+        chain_id=link.client.chain_id(),
+        genesis="0x" + link.client.genesis_hash().hex(),
         setup_open=consortium.setup_open(),
         deployer=consortium.deployer(),
         minimum_votes=consortium.minimum_votes(),
@@ -112,6 +119,14 @@ def close_setup(node: Node, minimum_votes: int) -> int:
     consortium = node.connect().consortium
     consortium.close_setup(node.agent.operator_key(), minimum_votes)
     return consortium.votes_needed()
+
+
+def set_node_url(node: Node, department: str, url: str) -> None:
+    """Writes on the chain where the department's node answers. By its own governance account; during set-up by the
+    deployer's node, for any department. Raises Refusal, KeyRefused, ChainUnreachable."""
+    consortium = node.connect().consortium
+    account = node.agent.operator_key() if consortium.setup_open() else node.agent.governor_key(department)
+    consortium.set_node_url(account, department, check_url(url))
 
 
 # -- what can be proposed: each gives the calldata and refuses what the consortium would refuse when it is too late --
@@ -136,13 +151,20 @@ def reinstatement(node: Node, department: str) -> bytes:
     return _about(node, "reinstate", department, "suspended")
 
 
-def key_rotation(node: Node, department: str, use: str, public: str, changeover: int) -> bytes:
+def key_rotation(node: Node, department: str, use: str, public: str, changeover: int, old: str | None = None) -> bytes:
     """Rotate a key for a department that cannot do it itself. `public` is the raw public key, base64url, that its own
-    node shows; `changeover` in seconds, after the last moment at which the proposal may be carried out."""
+    node shows; `changeover` in seconds, after the last moment at which the proposal may be carried out; `old` the kid
+    of the key that ends, which must be said where several are open: terminals have statement keys too."""
     consortium = node.connect().consortium
     open_keys = [key for key in consortium.keys(department) if key.use == use and key.valid_to is None]
     if not open_keys:
         raise Refusal(f"department {department} has no open key for {use[:40]!r}: `yunxi consortium show` lists them")
+    if old is not None:
+        open_keys = [key for key in open_keys if b64url_encode(key.kid) == old]
+    if len(open_keys) != 1:
+        raise Refusal(
+            f"department {department} has several open keys for {use[:40]}: name the kid of the one that ends (--old)"
+        )
     raw = b64url_decode(public, "public key")
     kid = b64url_decode(jwk.kid_of(public_key_of(use, raw)), "kid")
     arguments = (department_bytes(department), open_keys[-1].kid, kid, raw, changeover)

@@ -3,10 +3,12 @@
 node.toml      settings                     keys/      the key agent's store
 ledger.sqlite  the database, by default     blobs/     encrypted attachments
 chain/         the embedded chain           types/     record types of the node's own, beside the built-in ones
+uploads/       files on their way in
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,13 +35,14 @@ from ledger.settings import (
     check_consortium,
 )
 from ledger.store import schema
-from ledger.store.blobs import BlobStore
+from ledger.store.blobs import Blobs, BlobStore
 from ledger.store.database import Database
+from ledger.uploads import Uploads
 
 # web3 takes a second to import, and reading one's own records needs no chain
 if TYPE_CHECKING:
     from ledger.chain.client import ChainClient
-    from ledger.chain.contracts import ConsortiumContract, EvidenceLogContract
+    from ledger.chain.contracts import Addresses, ConsortiumContract, EvidenceLogContract
 
 Clock = Callable[[], float]
 
@@ -63,11 +66,12 @@ class Node:
         agent.settle = self._settle_rotation
         self.clock = clock
         self.database = Database(_database_url(directory, settings.database))
-        self.blobs = BlobStore(directory / "blobs")
+        self.blobs = open_blobs(directory, settings.blobs)
         self.keks = KekRing(agent)
         self.types = load_types(directory)
         self.intake = Intake(self.database, self.blobs, agent, self.keks, self.types, clock)
         self.reader = RecordReader(self.keks, self.blobs)
+        self.uploads = Uploads(self.database, self.blobs, self.keks, directory / "uploads", clock)
 
     @classmethod
     def open(cls, directory: Path, clock: Clock = time.time, *, check_schema: bool = True) -> Node:
@@ -112,12 +116,15 @@ def create_node(
     database: str = DEFAULT_DATABASE,
     engine: str | None = None,
     confirmations: int | None = None,
+    join: str | None = None,
 ) -> Settings:
-    """Makes a node in `directory` (absent or empty): keys, database, and contracts deployed on its chain.
+    """Makes a node in `directory` (absent or empty): keys, database, and contracts deployed on its chain; or, with the
+    address of a Consortium that stands there as `join`, a further node of it: it deploys nothing and has no index key.
 
     `engine` and `confirmations` (blocks until a block is final) None: as the chain's own first block says.
     `node.toml` is written last: a directory without it is no node, and what a crash left there may be deleted.
-    Raises CouldNotRun when the directory is taken or a name is not fit, ChainUnreachable when the chain is not there.
+    Raises CouldNotRun when the directory is taken or a name is not fit, ChainUnreachable when the chain is not there,
+    HistoryRefused or Refusal when the consortium to join is not there, or is another.
     """
     try:
         check_consortium(consortium)
@@ -125,16 +132,26 @@ def create_node(
         raise CouldNotRun(str(error)) from error
     _check_vacant(directory)
     engine, confirmations = _check_chain(chain_url_or_embedded, engine, confirmations)
+    addresses = _find_consortium(chain_url_or_embedded, join, consortium) if join else None
     opened = Database(_database_url(directory, database))
     # whatever can be refused was asked before this line, so a refusal leaves nothing behind
     directory.mkdir(parents=True, exist_ok=True)
     schema.upgrade(opened)
     opened.close()
-    agent = FileKeyAgent.create(directory / "keys")
-    chain = _create_chain(directory, chain_url_or_embedded, agent.operator_key(), engine, confirmations)
+    agent = FileKeyAgent.create(directory / "keys", joining=join is not None)
+    chain = _create_chain(directory, chain_url_or_embedded, addresses, agent.operator_key(), engine, confirmations)
     settings = Settings(directory, consortium, database, chain)
     settings.save()
     return settings
+
+
+def open_blobs(directory: Path, url: str) -> Blobs:
+    """The store of attachments that the settings name. Raises CouldNotRun; a bucket is not asked for anything yet."""
+    if not url:
+        return BlobStore(directory / "blobs")
+    from ledger.store.s3_blobs import open_s3_blobs  # an optional dependency
+
+    return open_s3_blobs(url, os.environ)
 
 
 def chain_url(directory: Path, chain: ChainSettings) -> str:
@@ -166,8 +183,17 @@ def _check_chain(url_or_embedded: str, engine: str | None, confirmations: int | 
     return choose(ChainClient(url_or_embedded), engine, confirmations)
 
 
+def _find_consortium(url_or_embedded: str, address: str, name: str) -> Addresses:
+    from ledger.chain.client import ChainClient
+    from ledger.chain.contracts import find
+
+    if url_or_embedded == EMBEDDED:
+        raise CouldNotRun("--join needs the chain that the consortium is on: name its URL with --chain")
+    return find(ChainClient(url_or_embedded), address, name)
+
+
 def _create_chain(
-    directory: Path, url_or_embedded: str, operator: bytes, engine: str, confirmations: int
+    directory: Path, url_or_embedded: str, joined: Addresses | None, operator: bytes, engine: str, confirmations: int
 ) -> ChainSettings:
     from ledger.chain.client import ChainClient
     from ledger.chain.contracts import deploy
@@ -176,7 +202,7 @@ def _create_chain(
     if not url:
         embedded.create(directory / "chain")
     client = ChainClient(url or embedded.ensure_running(directory / "chain"))
-    addresses = deploy(client, operator)
+    addresses = joined or deploy(client, operator)
     return ChainSettings(
         engine=engine,
         url=url,

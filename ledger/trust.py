@@ -32,8 +32,12 @@ def export_trust(node: Node) -> Trust:
         hosted = {log.department for log in read_logs(connection)}
     operator = node_operator(node.settings, hosted)
     registered = link.consortium.departments()
+    keys = {found.id: link.consortium.keys(found.id) for found in registered}
+    # a department that is admitted and has no log key yet has sealed nothing: its own node still has to finish
     departments = tuple(
-        _department(link.consortium, found, operator if found.id in hosted else None) for found in registered
+        _department(keys[found.id], found, operator if found.id in hosted else None)
+        for found in registered
+        if any(key.use == "log" for key in keys[found.id])
     )
     if not departments:
         raise TrustRefused("the consortium has no department yet: run `yunxi department add`")
@@ -48,7 +52,7 @@ def export_trust(node: Node) -> Trust:
         departments=departments,
         witnesses=_witnesses(node, link.consortium, registered, dict.fromkeys(hosted, operator)),
         quorum=node.settings.quorum,
-        tsa_roots=(),
+        tsa_roots=tuple(authority.roots for authority in node.settings.timestamps.authorities),
     )
 
 
@@ -86,11 +90,8 @@ def _witnesses(
     return tuple(found.values())
 
 
-def _department(consortium: ConsortiumContract, found: registry.Department, operator: str | None) -> Department:
-    keys = consortium.keys(found.id)
+def _department(keys: list[registry.Key], found: registry.Department, operator: str | None) -> Department:
     logs = [key for key in keys if key.use == "log"]
-    if not logs:
-        raise TrustRefused(f"department {found.id} has no log key: run `yunxi department add {found.id}` again")
     zh, _, en = found.name.partition(" | ")
     vkey = VerifierKey.of(found.log_origin, ED25519, logs[-1].public_key)
     earlier = tuple(

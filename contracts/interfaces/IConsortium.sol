@@ -42,7 +42,8 @@ interface IConsortium {
         Encryption,
         Anchor,
         Witness,
-        Validator
+        Validator,
+        Request
     }
 
     /// @dev `name` is for people; `logOrigin` is the C2SP checkpoint origin, unique and never changed.

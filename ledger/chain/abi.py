@@ -6,6 +6,7 @@ The artefacts in `artifacts/` are written by `scripts/compile_contracts.py` and 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,9 @@ from eth_utils.abi import (
 )
 
 from ledger.errors import Malformed
+
+# what the compiler leaves for the constructor to fill in: PUSH32 of zero, which no optimiser keeps as a constant
+_IMMUTABLE = re.compile(rb"(?<=\x7f)\x00{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +55,11 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A compiled contract: its deployment bytecode and its ABI by name."""
+    """A compiled contract: its deployment bytecode, the code that then stands on the chain, and its ABI by name."""
 
     name: str
     bytecode: bytes
+    runtime: bytes
     constructor_types: tuple[str, ...]
     functions: Mapping[str, Function]
     events: Mapping[str, Function]
@@ -63,6 +68,15 @@ class Artifact:
     def deployment(self, *arguments: Any) -> bytes:
         """The data of the transaction that creates the contract."""
         return self.bytecode + encode(self.constructor_types, arguments)
+
+    def is_code(self, code: bytes) -> bool:
+        """Whether `code` is this contract's, whatever its constructor put into the places of its immutables."""
+        template = bytearray(self.runtime)
+        if len(code) != len(template):
+            return False
+        for place in _IMMUTABLE.finditer(self.runtime):
+            template[place.start() : place.end()] = code[place.start() : place.end()]
+        return bytes(template) == code
 
 
 @cache
@@ -85,6 +99,7 @@ def parse_artifact(value: Mapping[str, Any]) -> Artifact:
     return Artifact(
         name=value["contractName"],
         bytecode=bytes.fromhex(value["bytecode"].removeprefix("0x")),
+        runtime=bytes.fromhex(value.get("deployedBytecode", "").removeprefix("0x")),
         constructor_types=tuple(entry["type"] for entry in constructor_inputs),
         functions={entry["name"]: _function(entry) for entry in abi if entry["type"] == "function"},
         events={entry["name"]: _function(entry) for entry in abi if entry["type"] == "event"},

@@ -1,4 +1,4 @@
-"""The consortium's two contracts: deploy them, read them, act on them.
+"""The consortium's contracts: deploy them, read them, act on them. SharingGrants has a room of its own beside this.
 
 A department id, and its log's id, is on chain the ASCII id padded with zero bytes to 32; a key id the 32 bytes of its
 RFC 7638 thumbprint. Reverts come out as the ledger's own refusals (`refusals`). A method that acts returns when the
@@ -16,15 +16,17 @@ from typing import Any
 import rlp  # type: ignore[import-untyped]
 from eth_abi.abi import decode
 from eth_abi.exceptions import DecodingError
-from eth_utils.address import to_canonical_address, to_checksum_address
+from eth_utils.address import is_address, to_canonical_address, to_checksum_address
 from eth_utils.crypto import keccak
 
 from ledger.chain.abi import Artifact, load_artifact
 from ledger.chain.client import Block, ChainClient, EventLog, Receipt, RpcError, Signer, local_account
 from ledger.chain.refusals import explain
-from ledger.errors import ChainUnreachable, HistoryRefused, InclusionInvalid, Malformed
+from ledger.errors import ChainUnreachable, HistoryRefused, InclusionInvalid, Malformed, Refusal
 
 EVIDENCE_LOG = "EvidenceLog"
+SHARING_GRANTS = "SharingGrants"
+VERIFIABLE_DRAW = "VerifiableDraw"
 NOBODY = "0x" + "00" * 20
 
 # 162,000 at 2^40 entries, measured; unused gas costs nothing where gas is free
@@ -32,7 +34,7 @@ ANCHOR_GAS = 500_000
 ACTION_SECONDS = 60.0
 
 STATES = ("unknown", "admitted", "suspended")
-USES = ("unknown", "statement", "log", "encryption", "anchor", "witness", "validator")
+USES = ("unknown", "statement", "log", "encryption", "anchor", "witness", "validator", "request")
 
 _DEPARTMENT_ID = re.compile(r"[a-z][a-z0-9-]{1,30}")
 
@@ -117,7 +119,7 @@ class Proposal:
     approvals: tuple[str, ...]
 
 
-class _Contract:
+class Contract:
     """A contract at an address: calls, and transactions that are simulated before they are sent."""
 
     artifact_name: str
@@ -146,6 +148,14 @@ class _Contract:
             ) from error
         return values[0] if len(values) == 1 else values
 
+    def require_code(self) -> None:
+        """Raises HistoryRefused unless the code that stands here is the one that was compiled with this program."""
+        if not self.artifact.is_code(self.client.code(self.address)):
+            raise HistoryRefused(
+                f"The code at {self.address} on chain {self.client.chain_id()} is not the {self.artifact.name} of this "
+                "version: compare address and chain, and use the consortium's version of this program."
+            )
+
     def encode(self, name: str, *arguments: Any) -> bytes:
         """Calldata of one of the contract's functions, for `ConsortiumContract.propose` among others."""
         return self.artifact.functions[name].encode(*arguments)
@@ -165,8 +175,14 @@ class _Contract:
             )
         return receipt
 
+    def _number_given(self, receipt: Receipt, event: str) -> int:
+        """The number that a transaction gave to what it created: the second topic of its event."""
+        selector = self.artifact.events[event].selector
+        events = self.client.logs(self.address, [selector], receipt.block_number, receipt.block_number)
+        return next(int.from_bytes(found.topics[1], "big") for found in events if found.tx_hash == receipt.tx_hash)
 
-class ConsortiumContract(_Contract):
+
+class ConsortiumContract(Contract):
     """Departments, their keys, votes. See contracts/interfaces/IConsortium.sol for who may do what."""
 
     artifact_name = "Consortium"
@@ -216,10 +232,7 @@ class ConsortiumContract(_Contract):
 
     def propose(self, account: Signer, action: bytes, expires_at: int) -> int:
         """Propose `action` (calldata from `encode`) to the members; returns the proposal's number."""
-        receipt = self._act(account, "propose", action, expires_at)
-        proposed = self.artifact.events["Proposed"].selector
-        events = self.client.logs(self.address, [proposed], receipt.block_number, receipt.block_number)
-        return next(int.from_bytes(event.topics[1], "big") for event in events if event.tx_hash == receipt.tx_hash)
+        return self._number_given(self._act(account, "propose", action, expires_at), "Proposed")
 
     def approve(self, account: Signer, proposal: int) -> Receipt:
         return self._act(account, "approve", proposal)
@@ -304,7 +317,7 @@ class ConsortiumContract(_Contract):
         return bool(self._call("isAnchorer", department_bytes(department), to_checksum_address(account)))
 
 
-class EvidenceLogContract(_Contract):
+class EvidenceLogContract(Contract):
     """The anchored roots of every department's log. `log_id` is always the 32 bytes of `department_bytes`."""
 
     artifact_name = EVIDENCE_LOG
@@ -392,14 +405,38 @@ class EvidenceLogContract(_Contract):
 
 
 def deploy(client: ChainClient, account: Signer) -> Addresses:
-    """Create both contracts and register EvidenceLog as a module; `account` is the deployer until set-up is closed.
+    """Create all contracts and register the others as the consortium's modules; `account` is the deployer until set-up
+    is closed.
 
-    Three transactions. If this raises, nothing refers to what was created: call it again for a fresh pair.
+    Seven transactions. If this raises, nothing refers to what was created: call it again for fresh ones.
     """
     consortium = _create(client, account, load_artifact("Consortium").deployment())
     evidence_log = _create(client, account, load_artifact(EVIDENCE_LOG).deployment(consortium, NOBODY))
-    ConsortiumContract(client, consortium).set_module(account, EVIDENCE_LOG, evidence_log)
+    registry = ConsortiumContract(client, consortium)
+    registry.set_module(account, EVIDENCE_LOG, evidence_log)
+    for name in (SHARING_GRANTS, VERIFIABLE_DRAW):
+        registry.set_module(account, name, _create(client, account, load_artifact(name).deployment(consortium)))
     return Addresses(consortium, evidence_log)
+
+
+def find(client: ChainClient, consortium: str, name: str) -> Addresses:
+    """The contracts of a consortium that stands already; `name` is what its logs' origins must begin with.
+
+    Raises Refusal where `consortium` is no address or its logs are another consortium's, HistoryRefused where the code
+    at one of the addresses is not the contract that this program knows.
+    """
+    if not is_address(consortium):
+        raise Refusal(f"{consortium[:60]!r} is no address: 0x and 40 hex digits, as `yunxi consortium show` has it")
+    registry = ConsortiumContract(client, consortium)
+    registry.require_code()
+    evidence_log = registry.module(EVIDENCE_LOG)
+    if evidence_log is None:
+        raise HistoryRefused(f"The consortium at {registry.address} names no EvidenceLog yet: its set-up was cut off.")
+    EvidenceLogContract(client, evidence_log).require_code()
+    other = next((d for d in registry.departments() if not d.log_origin.startswith(f"{name}/")), None)
+    if other is not None:
+        raise Refusal(f"the logs there have names like {other.log_origin}: name that consortium, not {name}")
+    return Addresses(registry.address, evidence_log)
 
 
 def deploy_successor(client: ChainClient, account: Signer, consortium: str, predecessor: str) -> str:

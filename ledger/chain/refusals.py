@@ -1,7 +1,7 @@
 """What a contract's revert means, in one sentence and in the ledger's own error tree.
 
-The tables name every custom error of Consortium and EvidenceLog (a test holds them complete); an error of a contract
-newer than this code still comes out as a Refusal with its name and values.
+The tables name every custom error of Consortium, EvidenceLog and SharingGrants (a test holds them complete); an error
+of a contract newer than this code still comes out as a Refusal with its name and values.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ _KEY = {
     "ConsortiumKeyClosedInThePast": "Key {kid} cannot end at {validTo}: the chain allows nothing before {earliest}.",
     "ConsortiumKeyAlreadyClosed": "Key {kid} already ends at {validTo}; its end can only come earlier.",
     "ConsortiumAnchorAccountTaken": "Account {account} already belongs to key {by}.",
+    "SharingGrantsUnauthorised": "Account {account} does not act for department {owner}: only the owner of "
+    "records grants and revokes.",
 }
 
 _OTHER = {
@@ -75,6 +77,16 @@ _OTHER = {
     "ConsortiumNotApproved": "Department {department} has not approved proposal {proposal}.",
     "ConsortiumOtherAction": "Proposal {proposal} is for another action than the one given.",
     "ConsortiumTooFewVotes": "Proposal {proposal} has {votes} of the {needed} votes it needs.",
+    "SharingGrantsNotAdmitted": "Department {department} is not an admitted member now (state {state}): it neither "
+    "gives nor gets grants.",
+    "SharingGrantsToItself": "Department {owner} needs no grant for its own records.",
+    "SharingGrantsNothingNamed": "A grant must name something under {field}: what is not named is not granted.",
+    "SharingGrantsTermEmpty": "A grant has an empty name in {field}, at place {position}.",
+    "SharingGrantsTooManyTerms": "A grant names {length} {field}: at most 64 fit; give several grants.",
+    "SharingGrantsBackdated": "A grant cannot begin at {validFrom}: the chain allows nothing before {earliest}.",
+    "SharingGrantsValidity": "A grant from {validFrom} to {validTo} would never be in force.",
+    "SharingGrantsUnknown": "There is no grant {id}.",
+    "SharingGrantsAlreadyRevoked": "Grant {id} was revoked already, at {revokedAt}.",
     "AddressEmptyCode": "There is no contract at {target}.",
     "FailedCall": "The contract's inner call failed without a reason.",
     "InsufficientBalance": "The contract holds {balance} wei and needs {needed}.",
@@ -93,7 +105,7 @@ SENTENCES: dict[str, tuple[type[Refusal], str]] = {
 }
 
 # arguments that hold a department id or another short name as padded ASCII, and those that hold a key id
-_NAMES = frozenset({"logId", "id", "department", "name"})
+_NAMES = frozenset({"logId", "id", "department", "name", "owner"})
 _KEY_IDS = frozenset({"kid"})
 
 

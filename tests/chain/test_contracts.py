@@ -27,6 +27,7 @@ def test_what_was_deployed_is_registered(network: Any) -> None:
     consortium = network.consortium
     assert consortium.module("EvidenceLog") == network.addresses.evidence_log
     assert consortium.module("Nothing") is None
+    assert consortium.module_names() == ["EvidenceLog", "SharingGrants", "VerifiableDraw"]
     assert network.evidence_log.consortium() == network.addresses.consortium
     assert consortium.deployer() == network.deployer.address
     assert consortium.setup_open()
@@ -290,9 +291,8 @@ def test_the_consortium_refuses(network: Any, case: str) -> None:
 
 
 def test_every_custom_error_has_its_sentence_and_every_sentence_its_error() -> None:
-    errors = {
-        error.name: error for name in ("Consortium", "EvidenceLog") for error in load_artifact(name).errors.values()
-    }
+    names = ("Consortium", "EvidenceLog", "SharingGrants")
+    errors = {error.name: error for name in names for error in load_artifact(name).errors.values()}
     assert set(errors) == set(SENTENCES)
     for name, (_, sentence) in SENTENCES.items():
         used = {field for _, field, _, _ in string.Formatter().parse(sentence) if field}

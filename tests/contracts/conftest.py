@@ -172,7 +172,8 @@ class World:
         return self.consortium.send("execute", number, action, sender=self.governors[voters[0]])
 
 
-USE = {name: number for number, name in enumerate(("Unknown", "Statement", "Log", "Encryption", "Anchor"))}
+USES = ("Unknown", "Statement", "Log", "Encryption", "Anchor", "Witness", "Validator", "Request")
+USE = {name: number for number, name in enumerate(USES)}
 
 
 def ident(name: str) -> bytes:

@@ -200,6 +200,13 @@ def test_a_key_is_kept_with_its_interval(world, key_use):
     assert world.consortium.read("keyIds", FIRE)[-1] == KID
 
 
+def test_a_request_key_is_the_seventh_use_and_valid_for_no_other(world, key_use):
+    register(world, use=key_use["Request"])
+    now = world.consortium.read("key", KID).validFrom
+    uses = [use for use in range(8) if world.consortium.read("isKeyValidAt", FIRE, KID, use, now)]
+    assert uses == [key_use["Request"]] == [7]
+
+
 def test_rotation_closes_one_interval_and_opens_the_next_at_one_instant(world):
     register(world)
     start = world.consortium.read("key", KID).validFrom

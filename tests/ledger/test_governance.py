@@ -106,7 +106,7 @@ def test_the_consortium_as_it_is_shown(node: Node) -> None:
     found = consortium_state(node)
     assert (found.setup_open, found.minimum_votes, found.votes_needed) == (False, 2, 2)
     assert [(m.id, m.state, m.here) for m in found.departments] == [(name, "admitted", True) for name in ALL]
-    assert all(m.keys == 5 for m in found.departments)
+    assert all(m.keys == 6 for m in found.departments)
     log = next(m for m in found.modules if m.name == EVIDENCE_LOG)
     assert (log.address, log.followed) == (node.settings.chain.evidence_log, True)
 
