@@ -9,7 +9,10 @@ YunxiError
     ├── Malformed          bytes that are not what their format says
     ├── RecordRefused      a record, a row or a batch that intake will not seal
     │   └── Conflict       same idempotency key, other content
+    ├── MattersRefused     a list of matters with rows that are not right
+    ├── RequestRefused     an HTTP request whose signature does not show who sent it, and that it is new
     ├── KeyRefused         a key that is unknown, of another use, or outside its validity
+    │   └── SealedElsewhere    a terminal sealed the record for its department, whose key is not here
     ├── HistoryRefused     a log, a chain or a witness that would rewrite what was said before
     └── NotProven          evidence that does not verify
         ├── TrustRefused       the trust file is empty, contradictory or names nobody who could be trusted
@@ -26,6 +29,7 @@ YunxiError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -94,10 +98,37 @@ class Conflict(RecordRefused):
     code = "conflict"
 
 
+class MattersRefused(Refusal):
+    """A list of matters that is not published. `faults`: one sentence for each row that is not right, at least one."""
+
+    code = "matters-refused"
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        count = f"{len(faults):,} rows are not right, the first" if len(faults) > 1 else "a row is not right"
+        super().__init__(f"nothing of the list was published: {count}: {faults[0]}")
+        self.faults = tuple(faults)
+
+
+class RequestRefused(Refusal):
+    """A signed HTTP request that is not believed. `reason` says at which step (see `ledger.http_signatures`)."""
+
+    code = "request-refused"
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
 class KeyRefused(Refusal):
     """A key that is unknown, registered for another use, or outside its validity."""
 
     code = "key-refused"
+
+
+class SealedElsewhere(KeyRefused):
+    """A terminal sealed the record for its department's own key, which no node holds."""
+
+    code = "sealed-elsewhere"
 
 
 class HistoryRefused(Refusal):

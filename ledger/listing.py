@@ -22,9 +22,14 @@ class Listed:
 
 
 def list_records(
-    connection: Connection, department: str | None = None, key: str | None = None, limit: int = 20
+    connection: Connection,
+    department: str | None = None,
+    key: str | None = None,
+    limit: int = 20,
+    before: int | None = None,
 ) -> list[Listed]:
-    """At most `limit` records, each log's newest first; with `key` those of that idempotency key, one a log at most.
+    """At most `limit` records, each log's newest first; with `key` those of that idempotency key, one a log at most;
+    with `before` those at a lower position.
 
     A row that an adapter sealed has the key `<mapping>/<key of the row>`.
     """
@@ -35,6 +40,8 @@ def list_records(
         query = query.where(logs.c.department == department)
     if key is not None:
         query = query.where(c.key == key)
+    if before is not None:
+        query = query.where(c.position < before)
     return [
         Listed(str(UUID(bytes=record_id)), name, index_of(position), found, at / 1000)
         for record_id, name, position, found, at in connection.execute(query)

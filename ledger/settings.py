@@ -14,6 +14,7 @@ from typing import Any
 from ledger.errors import CouldNotRun, Malformed, NodeMissing
 from ledger.formats.note import COSIGNATURE_ED25519, VerifierKey
 from ledger.store.blobs import sync_directory
+from ledger.timestamps.settings import TimestampSettings, timestamp_settings
 
 SETTINGS_FILE = "node.toml"
 EMBEDDED = "embedded"
@@ -71,7 +72,8 @@ class WitnessPolicy:
 class Settings:
     """A node's settings. `consortium` is the first part of every log's origin; `database` is a SQLAlchemy URL, where a
     relative SQLite path stands relative to the node directory. `operator` is who runs the node, in words for the trust
-    file; `quorum` is how many witnesses must have cosigned the checkpoint of a receipt."""
+    file; `quorum` is how many witnesses must have cosigned the checkpoint of a receipt; `blobs` is where attachments
+    lie: empty for the node's own directory, or s3://bucket/prefix."""
 
     directory: Path
     consortium: str
@@ -80,6 +82,8 @@ class Settings:
     operator: str = ""
     quorum: int = 0
     witnesses: tuple[WitnessSettings, ...] = ()
+    blobs: str = ""
+    timestamps: TimestampSettings = field(default_factory=TimestampSettings)
 
     @classmethod
     def load(cls, directory: Path) -> Settings:
@@ -102,6 +106,8 @@ class Settings:
                 operator=str(values.get("operator", "")),
                 quorum=_quorum(values.get("quorum", 0)),
                 witnesses=_witnesses(values.get("witnesses", [])),
+                blobs=_blobs(values.get("blobs", {})),
+                timestamps=timestamp_settings(values.get("timestamps", {}), directory),
             )
         except (KeyError, TypeError, ValueError, Malformed) as error:
             raise CouldNotRun(f"{path} is incomplete: {error}; restore it from a backup") from error
@@ -123,7 +129,9 @@ class Settings:
             "",
             "[chain]",
             *(f"{name} = {json.dumps(getattr(chain, name))}" for name in ChainSettings.__slots__),
+            *(["", "[blobs]", f"url = {json.dumps(self.blobs)}"] if self.blobs else []),
             *(line for witness in self.witnesses for line in _witness_lines(witness)),
+            *_service_lines(self.directory / SETTINGS_FILE),
         ]
         temporary = self.directory / (SETTINGS_FILE + ".new")
         with temporary.open("w", encoding="utf-8") as file:
@@ -147,6 +155,13 @@ def _quorum(value: Any) -> int:
     return value
 
 
+def _blobs(values: dict[str, Any]) -> str:
+    url = values.get("url", "")
+    if values.keys() - {"url"} or not isinstance(url, str) or (url and not url.startswith("s3://")):
+        raise ValueError("[blobs] has one member, url, like s3://bucket/prefix")
+    return url
+
+
 def _witnesses(values: list[dict[str, Any]]) -> tuple[WitnessSettings, ...]:
     found = tuple(WitnessSettings(**members) for members in values)
     if len({witness.key.public for witness in found}) < len(found) or len({w.name for w in found}) < len(found):
@@ -158,6 +173,16 @@ def _witness_lines(witness: WitnessSettings) -> Iterator[str]:
     yield from ("", "[[witnesses]]")
     for name in ("name", "vkey", "url", "operator", "required"):
         yield f"{name} = {json.dumps(getattr(witness, name), ensure_ascii=False)}"
+
+
+def _service_lines(path: Path) -> Iterator[str]:
+    """The lines of `[gateway]`, `[timestamps]` and their parts as they stand: people write them, not we."""
+    kept = False
+    for line in path.read_text("utf-8").splitlines() if path.exists() else ():
+        if line.lstrip().startswith("["):
+            kept = re.match(r"\s*\[\[?\s*(gateway|timestamps)\s*[].]", line) is not None
+        if kept:
+            yield line
 
 
 def _chain(values: dict[str, Any]) -> ChainSettings:

@@ -11,7 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from benchmarks import anchoring, auditing, growth, postgres, presenting, receipts, sealing
+from benchmarks import (
+    anchoring,
+    auditing,
+    extraction,
+    feeds,
+    gateway,
+    growth,
+    media,
+    postgres,
+    presenting,
+    receipts,
+    sealing,
+)
 from benchmarks.base import Options, Row, machine, record_bytes, today, versions
 from rich.console import Console
 from rich.table import Table
@@ -27,8 +39,12 @@ BENCHMARKS: dict[str, Callable[[Options], Iterator[Row]]] = {
     "anchor": anchoring.measure,
     "receipts": receipts.measure,
     "present": presenting.measure,
+    "extract": extraction.measure,
     "audit": auditing.measure,
     "growth": growth.measure,
+    "media": media.measure,
+    "feeds": feeds.measure,
+    "gateway": gateway.measure,
 }
 
 

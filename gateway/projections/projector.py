@@ -119,7 +119,9 @@ class Projector:
         is nothing. Raises StorageFailed, and CouldNotRun when the tables were made by other projections."""
         applied = 0
         for log in self._behind(departments):
-            while count := self._step(log):
+            count = BATCH
+            while count == BATCH:  # a smaller batch reached the log's end
+                count = self._step(log)
                 applied += count
         self._notice()
         return applied

@@ -1,0 +1,231 @@
+"""Who may call: authentication of signed requests, and a rule on every route. What has no rule does not start.
+
+    @router.get("/v1/things")
+    def things(caller: Annotated[Caller, allow("officer", "system")], site: SiteOf) -> Any: ...
+
+A department's system or peer signs its requests (`ledger.http_signatures`) with a key that the consortium registered
+for `request`; a nonce is taken once, whichever process sees it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+from fastapi import Depends, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import iter_route_contexts
+from starlette.concurrency import run_in_threadpool
+from starlette.routing import BaseRoute
+
+from gateway.caller import PERSON_ROLES, REQUEST_ROLES, Caller
+from gateway.people.sessions import session_token
+from gateway.problems import Problem
+from ledger.errors import RequestRefused
+from ledger.http_signatures import Target, read_signature, verify_request
+
+if TYPE_CHECKING:
+    from gateway.site import Site
+
+ROLES = REQUEST_ROLES | PERSON_ROLES
+
+RECENT_SECONDS = 0.2
+"""How long a key counts without asking for it again: far less than any block takes."""
+
+MAX_RECENT = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """A key that signs requests, as the consortium's registry or a department's list of terminals has it.
+
+    `public` is 32 raw bytes, `valid_from` and `valid_to` seconds since 1970 (None: open), `standing` the department's:
+    `admitted` or `suspended`.
+    """
+
+    kid: str
+    department: str
+    public: bytes
+    roles: frozenset[str]
+    valid_from: float
+    valid_to: float | None
+    standing: str = "admitted"
+
+
+class KeyBook(Protocol):
+    """Where request keys are looked up. May block; is called from several threads."""
+
+    def key(self, kid: str) -> RequestKey | None:
+        """The key, or None where the book does not have it. Raises CouldNotRun when it cannot be asked."""
+
+
+class NonceBook(Protocol):
+    """Which nonces were used."""
+
+    async def take(self, kid: str, nonce: str, until: float) -> None:
+        """Takes a nonce for good, durable on return. Raises RequestRefused `replayed` when it was taken before; may
+        forget it after `until`, in seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A request that failed authentication. `kid` is what it claims and nothing that is known; `department` is set only
+    where the signature held (a suspended department). `body` is what came, whole and unverified."""
+
+    method: str
+    path: str
+    body: bytes
+    kid: str | None
+    department: str | None
+    reason: str
+
+
+class Authenticator:
+    """Finds out who is calling. One for a site."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._recent: dict[str, tuple[float, RequestKey]] = {}
+
+    async def caller(self, request: Request) -> Caller:
+        """The caller of a request. Raises Problem `unauthenticated` (with the `reason`), `department-suspended`,
+        `cross-site`."""
+        if (token := session_token(request)) is not None:
+            return await run_in_threadpool(self._person, token)
+        body = await request.body()
+        try:
+            key = await self._key(request, body)
+        except RequestRefused as refusal:
+            await self._refuse(request, body, None, refusal.reason)
+            raise Problem("unauthenticated", str(refusal), reason=refusal.reason) from refusal
+        if key.standing != "admitted":
+            await self._refuse(request, body, key, "department-suspended")
+            raise Problem(
+                "department-suspended", "the consortium has suspended the caller's department: ask its members"
+            )
+        return Caller("department", key.department, key.roles, key.kid)
+
+    def _person(self, token: str) -> Caller:
+        caller = self._site.people.resolve(token)
+        if caller is None:
+            raise Problem("unauthenticated", "the session has ended: sign in again", reason="session-ended")
+        return caller
+
+    async def _key(self, request: Request, body: bytes) -> RequestKey:
+        target, settings = target_of(request), self._site.settings
+        if target.authority not in self._site.authorities:
+            raise RequestRefused("wrong-authority", "the request names another host: use the node's registered address")
+        headers = request.headers.items()
+        key = await self._registered(read_signature(target, headers).keyid)
+        digest, now = hashlib.sha256(body).digest(), self._site.clock()
+        signed = verify_request(target, headers, digest, lambda _: key, now, settings.clock_skew)
+        assert key is not None  # or it would not have verified
+        self._check_certificate(request, key)
+        await self._site.nonces.take(signed.keyid, signed.nonce, signed.expires + settings.clock_skew)
+        return key
+
+    async def _registered(self, kid: str) -> RequestKey | None:
+        # asking a book may wait for the chain, so it takes a thread, and a thread costs more than the signature
+        kept = self._recent.get(kid)
+        if kept is None or time.monotonic() - kept[0] > RECENT_SECONDS:
+            key = await run_in_threadpool(self._look_up, kid)
+            if key is None:
+                return None
+            if len(self._recent) >= MAX_RECENT:
+                self._recent.clear()
+            kept = self._recent[kid] = time.monotonic(), key
+        return kept[1]
+
+    def _look_up(self, kid: str) -> RequestKey | None:
+        return next((key for book in self._site.key_books if (key := book.key(kid)) is not None), None)
+
+    def _check_certificate(self, request: Request, key: RequestKey) -> None:
+        """Refuses a TLS connection made with another certificate than the one pinned for the department, if one is."""
+        peer = self._site.settings.peers.get(key.department)
+        if peer is None or peer.certificate_sha256 is None:
+            return
+        if getattr(request.state, "certificate_sha256", None) != peer.certificate_sha256:
+            raise RequestRefused(
+                "certificate-wrong", "the connection's certificate is not the one this node expects of the department"
+            )
+
+    async def _refuse(self, request: Request, body: bytes, key: RequestKey | None, reason: str) -> None:
+        self._site.metrics.unauthenticated.labels(reason).inc()
+        kid = key.kid if key else _claimed_kid(request)
+        department = key.department if key else None
+        attempt = Attempt(request.method, request.url.path, body, kid, department, reason)
+        await run_in_threadpool(self._site.refusals.authentication_failed, attempt)
+
+
+def target_of(request: Request) -> Target:
+    """What a request is for, from the bytes that came."""
+    scope = request.scope
+    path = scope.get("raw_path") or scope["path"].encode("latin-1", "replace")
+    hosts = request.headers.getlist("host")
+    authority = hosts[0].lower() if len(hosts) == 1 else ""
+    return Target(request.method, authority, path.decode("latin-1"), scope["query_string"].decode("latin-1"))
+
+
+def _claimed_kid(request: Request) -> str | None:
+    try:
+        return read_signature(target_of(request), request.headers.items()).keyid
+    except RequestRefused:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A route's rule. `roles` empty: anybody."""
+
+    roles: frozenset[str]
+
+    async def __call__(self, request: Request) -> Caller | None:
+        if not self.roles:
+            return None
+        site: Site = request.app.state.site
+        caller = await site.authenticator.caller(request)
+        request.state.caller = caller
+        site.limits.take(f"{caller.department}/{caller.subject}")
+        if not caller.roles & self.roles:
+            raise Problem("forbidden", f"this takes one of the roles: {', '.join(sorted(self.roles))}")
+        return caller
+
+
+def allow(*roles: str) -> Any:
+    """The rule that lets callers of one of `roles` in; the parameter it annotates is their `Caller`."""
+    if not roles or not ROLES.issuperset(roles):
+        raise ValueError(f"a rule names roles of {', '.join(sorted(ROLES))}")
+    return Depends(Rule(frozenset(roles)))
+
+
+def public() -> Any:
+    """The rule that lets everybody in: for health, readiness and signing in only."""
+    return Depends(Rule(frozenset()))
+
+
+async def _raw_body(request: Request) -> bytes:
+    return await request.body()
+
+
+RawBody = Annotated[bytes, Depends(_raw_body)]
+"""The request's body as it came; for signed requests the bytes that were verified."""
+
+
+def rules_of(dependant: Dependant) -> Iterator[Rule]:
+    """The rules that a route asks, at whatever depth."""
+    for each in dependant.dependencies:
+        if isinstance(each.call, Rule):
+            yield each.call
+        yield from rules_of(each)
+
+
+def require_rules(routes: list[BaseRoute]) -> None:
+    """Raises RuntimeError for a route without exactly one rule."""
+    for route in iter_route_contexts(routes):
+        dependant = getattr(route, "dependant", None)
+        found = list(rules_of(dependant)) if dependant is not None else []
+        if len(found) != 1:
+            raise RuntimeError(f"route {route.path} must have one rule: allow(...) or public()")

@@ -1,0 +1,36 @@
+"""How much a caller may ask: a token bucket each, in this process's memory."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import OrderedDict
+
+from gateway.problems import Problem
+from gateway.settings import GatewaySettings
+
+MAX_CALLERS = 10_000
+
+
+class Limits:
+    """Buckets by caller. Several processes each have their own, so the rate of all is theirs together."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._rate, self._burst = settings.rate_per_second, settings.rate_burst
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def take(self, caller: str) -> None:
+        """Takes one token. Raises Problem `rate-exceeded` where there is none."""
+        now = time.monotonic()
+        with self._lock:
+            tokens, since = self._buckets.pop(caller, (float(self._burst), now))
+            tokens = min(self._burst, tokens + (now - since) * self._rate)
+            taken = tokens >= 1
+            self._buckets[caller] = (tokens - taken, now)
+            if len(self._buckets) > MAX_CALLERS:
+                self._buckets.popitem(last=False)  # the one that was idle longest has the fullest bucket
+        if not taken:
+            wait = max(1, math.ceil((1 - tokens) / self._rate))
+            raise Problem("rate-exceeded", f"too many requests: go on in {wait} s", retry_after=wait)

@@ -1,0 +1,46 @@
+"""Figures for Prometheus; each site has a registry of its own, which rooms add theirs to."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+LATENCIES = (0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 10000)
+
+
+class Metrics:
+    """What the core counts. Labels are route templates, methods, codes and departments: never an id, never a person."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry(auto_describe=True)
+        self.requests = Counter(
+            "yunxi_requests", "Requests answered.", ("method", "route", "status"), registry=self.registry
+        )
+        self.seconds = Histogram(
+            "yunxi_request_seconds",
+            "Time to the end of the answer.",
+            ("route",),
+            buckets=LATENCIES,
+            registry=self.registry,
+        )
+        self.refusals = Counter("yunxi_refusals", "Problems answered, by code.", ("code",), registry=self.registry)
+        self.unauthenticated = Counter(
+            "yunxi_unauthenticated", "Requests that failed authentication.", ("reason",), registry=self.registry
+        )
+        self.records = Counter(
+            "yunxi_records", "Records submitted, by outcome.", ("department", "outcome"), registry=self.registry
+        )
+        self.batch = Histogram(
+            "yunxi_intake_batch", "Records in a batch of the pool.", buckets=BATCHES, registry=self.registry
+        )
+        self.in_flight = Gauge("yunxi_requests_in_flight", "Requests being answered.", registry=self.registry)
+        self.queue = Gauge("yunxi_intake_queue", "Records that wait in the pool.", registry=self.registry)
+        self.backlog = Gauge(
+            "yunxi_backlog_records", "Acknowledged records not anchored yet.", ("department",), registry=self.registry
+        )
+        self.backlog_age = Gauge(
+            "yunxi_backlog_seconds", "Age of the oldest of them.", ("department",), registry=self.registry
+        )
+        self.workers = Gauge(
+            "yunxi_worker_up", "Whether a worker runs in this process.", ("worker",), registry=self.registry
+        )

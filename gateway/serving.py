@@ -1,0 +1,169 @@
+"""One node served by one or several processes on one socket.
+
+One process: it serves. Several: the first only starts, watches and ends the others, which end by themselves when it is
+gone. Which of them runs the background work the lease decides, so none of them is special.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from gateway.app import create_app
+from gateway.operations.logs import configure
+from gateway.settings import GatewaySettings
+from gateway.site import Site
+from ledger.errors import CouldNotRun
+from ledger.node import Node
+
+BACKLOG = 2_048
+RESTART_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files in PEM. `client_ca`: who signs the certificates that callers may present; None asks for none."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to serve: the node, under which authorities it is called, with how many processes, and TLS or not."""
+
+    directory: Path
+    settings: GatewaySettings
+    authorities: tuple[str, ...]
+    workers: int = 1
+    tls: Tls | None = None
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; `port` 0 takes a free one. Raises CouldNotRun when the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind((host, port))
+        opened.listen(BACKLOG)
+    except (OSError, OverflowError) as error:
+        opened.close()
+        raise CouldNotRun(f"the service cannot listen on {host} port {port}: {error}; choose another") from error
+    return opened
+
+
+def serve(plan: Plan, opened: socket.socket) -> None:
+    """Serves until SIGTERM or SIGINT, then ends what is under way and returns."""
+    if plan.workers == 1:
+        run_process(plan, opened)
+    else:
+        _supervise(plan, opened)
+
+
+def run_process(plan: Plan, opened: socket.socket) -> None:
+    """Serves in this process."""
+    configure()
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    site = Site(Node.open(plan.directory), plan.settings)
+    site.authorities.update(plan.authorities)
+    if plan.tls is not None:
+        site.peer_client.use_tls(plan.tls.certificate, plan.tls.key, plan.tls.client_ca)
+    server = _Server(_config(plan, create_app(site)), site)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, server.end)
+    server.run(sockets=[opened])
+
+
+def _supervise(plan: Plan, opened: socket.socket) -> None:
+    ending = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ending.set())
+    start: Callable[[], BaseProcess] = lambda: _start(plan, opened)  # noqa: E731
+    processes = [start() for _ in range(plan.workers)]
+    while not ending.wait(RESTART_SECONDS):
+        processes = [process if process.is_alive() else start() for process in processes]
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + plan.settings.drain_seconds + 10
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        process.kill()
+
+
+def _start(plan: Plan, opened: socket.socket) -> BaseProcess:
+    # spawned, not forked: threads, locks and database connections of the parent must not be inherited
+    process = multiprocessing.get_context("spawn").Process(target=run_process, args=(plan, opened))
+    process.start()
+    return process
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()  # also when it was killed: then nobody else would end us
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which says early that it ends: streams that would go on for ever let go then."""
+
+    def __init__(self, config: uvicorn.Config, site: Site) -> None:
+        super().__init__(config)
+        self._site = site
+
+    def end(self, *_: Any) -> None:
+        """Ends the server; a handler of signals. uvicorn has its own while it runs and raises the signal once more when
+        it is done, which must not kill the process then."""
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._site.stopping.set()
+        await super().shutdown(sockets)
+
+
+class _Protocol(H11Protocol):
+    """Lets the application see which certificate a TLS connection was made with: the SHA-256 of its DER, in hex."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        channel = transport.get_extra_info("ssl_object")
+        certificate = channel.getpeercert(binary_form=True) if channel is not None else None
+        if certificate is not None:
+            shown = {"certificate_sha256": hashlib.sha256(certificate).hexdigest()}
+            self.app_state = {**self.app_state, **shown}
+
+
+def _config(plan: Plan, app: Any) -> uvicorn.Config:
+    tls: dict[str, Any] = {}
+    if plan.tls is not None:
+        tls = {"ssl_certfile": plan.tls.certificate, "ssl_keyfile": plan.tls.key}
+        if plan.tls.client_ca is not None:
+            # optional here: which department must present one, its pin in node.toml says
+            tls |= {"ssl_ca_certs": str(plan.tls.client_ca), "ssl_cert_reqs": ssl.CERT_OPTIONAL}
+    return uvicorn.Config(
+        app,
+        http=_Protocol if plan.tls is not None else "auto",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # who calls is found out by signatures, never by a header that anybody can write
+        timeout_graceful_shutdown=int(plan.settings.drain_seconds),
+        **tls,
+    )
