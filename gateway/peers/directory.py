@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.access import RequestKey
 from gateway.caller import PEER, SYSTEM
 from gateway.peers.watch import Watched
 from ledger.chain.contracts import Key
-from ledger.errors import Malformed
+from ledger.errors import ChainUnreachable, Malformed
 from ledger.formats.encoding import b64url_encode
 from ledger.formats.jwk import kid_of
 from ledger.formats.trust import Trust
@@ -49,10 +49,12 @@ class _Members:
 
 class PeerDirectory:
     """The registry as of the newest block. Thread-safe. Every method raises ChainUnreachable where the chain does not
-    answer: whoever cannot be looked up is not let in."""
+    answer: whoever cannot be looked up is not let in. Only a hosted department's own systems are, by the keys that were
+    known last, because records must be taken in while the chain is away."""
 
     def __init__(self, node: Node, link: Callable[[], ChainLink]) -> None:
         self._node, self._link = node, link
+        self._hosted = frozenset(node.agent.departments())
         self._members = Watched(lambda: link().client, lambda: [link().consortium.address], self._read)
         self._trust_lock = threading.Lock()
         self._trust: tuple[_Members, Trust] | None = None
@@ -75,8 +77,19 @@ class PeerDirectory:
         return self.standing(department) == "admitted"
 
     def key(self, kid: str) -> RequestKey | None:
-        """The request key of that id, whose department may be suspended; None where the registry has none."""
-        return self._members.get().request_keys.get(kid)
+        """The request key of that id, whose department may be suspended; None where the registry has none.
+
+        While the chain does not answer: the key as it was known last, if it is a hosted department's, for its systems
+        and not as a peer. Raises ChainUnreachable for every other.
+        """
+        try:
+            return self._members.get().request_keys.get(kid)
+        except ChainUnreachable:
+            last = self._members.last()
+            known = None if last is None else last.request_keys.get(kid)
+            if known is None or known.department not in self._hosted:
+                raise
+            return replace(known, roles=frozenset({SYSTEM}))
 
     def trust(self) -> Trust:
         """The trust file of the consortium; the same object as long as nothing changed. Raises TrustRefused."""

@@ -30,6 +30,7 @@ class Watched(Generic[Value]):
         self._client, self._addresses, self._read = client, addresses, read
         self._lock = threading.Lock()
         self._value: Value | None = None
+        self._last: Value | None = None
         self._seen: Block | None = None
         self._watching: list[str] = []
         self._asked = 0.0
@@ -41,6 +42,10 @@ class Watched(Generic[Value]):
                 self._renew()
             assert self._value is not None
             return self._value
+
+    def last(self) -> Value | None:
+        """The newest value there ever was, however old; None where there was none. Says nothing about now."""
+        return self._last
 
     def forget(self) -> None:
         """Reads anew next time: whoever has just changed the contracts sees it."""
@@ -54,7 +59,7 @@ class Watched(Generic[Value]):
             raise ChainUnreachable(f"The chain at {client.url} has no newest block.")
         if self._value is None or self._changed(client, newest):
             self._value = None  # if reading fails there is none
-            self._value = self._read()
+            self._value = self._last = self._read()
             self._watching = self._addresses()
         self._seen, self._asked = newest, asked
 

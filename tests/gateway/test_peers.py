@@ -26,7 +26,8 @@ from ledger.errors import ChainUnreachable, CouldNotRun
 from ledger.formats.encoding import b64url_encode
 from ledger.http_signatures import Target, verify_request
 from ledger.node import Node
-from tests.fixtures.gateway import AUTHORITY, Gateway, serving
+from tests.fixtures.gateway import AUTHORITY, Gateway, InProcess, Signing, serving
+from tests.fixtures.records import report
 
 
 @pytest.fixture(autouse=True)
@@ -82,15 +83,16 @@ def test_a_suspension_counts_at_once_and_ends_at_once(gateway_on_chain: Gateway)
     assert ask_as(gateway_on_chain, "health").status_code == 200
 
 
+def client_of(gateway: Gateway, department: str) -> httpx.Client:
+    """A client that signs with the department's own registered key."""
+    signing = Signing(gateway.site.node.agent.request_signer(department))
+    transport = InProcess(gateway.app, gateway.portal)
+    return httpx.Client(transport=transport, base_url=f"http://{AUTHORITY}", auth=signing)
+
+
 def ask_as(gateway: Gateway, department: str) -> httpx.Response:
     """`/v1/peers`, signed with the department's own registered key."""
-    from tests.fixtures.gateway import InProcess, Signing
-
-    signing = Signing(gateway.site.node.agent.request_signer(department))
-    client = httpx.Client(
-        transport=InProcess(gateway.app, gateway.portal), base_url=f"http://{AUTHORITY}", auth=signing
-    )
-    return client.get("/v1/peers")
+    return client_of(gateway, department).get("/v1/peers")
 
 
 def test_what_did_not_change_is_not_read_again(gateway_on_chain: Gateway) -> None:
@@ -114,14 +116,33 @@ def test_a_key_under_an_id_that_is_not_its_own_is_no_key(gateway_on_chain: Gatew
     assert site.peers.key(site.node.agent.request_signer("fire").kid) is not None
 
 
-def test_a_chain_that_does_not_answer_lets_nobody_in(gateway_on_chain: Gateway) -> None:
+def test_a_chain_that_does_not_answer_lets_nobody_in_but_the_own_systems(gateway_on_chain: Gateway) -> None:
     site = gateway_on_chain.site
+    agent = site.node.agent
     assert site.peers.is_admitted("fire")
+    site.peers._hosted = frozenset({"fire"})  # as if health had a node of its own
     embedded.stop(site.node.settings.directory / "chain")
     with pytest.raises(ChainUnreachable):
         site.peers.is_admitted("fire")
-    answer = ask_as(gateway_on_chain, "fire")
-    assert (answer.status_code, answer.json()["code"]) == (503, "chain-unreachable")
+    with pytest.raises(ChainUnreachable):
+        site.peers.key(agent.request_signer("health").kid)
+    with pytest.raises(ChainUnreachable):
+        site.peers.key("x" * 43)
+    own = site.peers.key(agent.request_signer("fire").kid)
+    assert own is not None and own.roles == {"system"}, "for its systems, and not as a peer"
+    refused = ask_as(gateway_on_chain, "health")
+    assert (refused.status_code, refused.json()["code"]) == (503, "chain-unreachable")
+    taken = client_of(gateway_on_chain, "fire").post(
+        "/v1/records", json={"records": [{"key": "k", "record": report(1)}]}
+    )
+    assert taken.json()["outcomes"][0]["outcome"] == "acknowledged", taken.text
+
+
+def test_who_was_never_known_is_not_let_in_without_the_chain(gateway_on_chain: Gateway) -> None:
+    site = gateway_on_chain.site
+    embedded.stop(site.node.settings.directory / "chain")
+    with pytest.raises(ChainUnreachable):
+        site.peers.key(site.node.agent.request_signer("fire").kid)
 
 
 # ---- in this process ----
