@@ -140,6 +140,7 @@ def test_a_chain_that_does_not_answer_lets_nobody_in_but_the_own_systems(gateway
 
 def test_who_was_never_known_is_not_let_in_without_the_chain(gateway_on_chain: Gateway) -> None:
     site = gateway_on_chain.site
+    assert site.link  # connected, and the registry never read
     embedded.stop(site.node.settings.directory / "chain")
     with pytest.raises(ChainUnreachable):
         site.peers.key(site.node.agent.request_signer("fire").kid)
