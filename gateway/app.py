@@ -19,6 +19,7 @@ from gateway.extractions.routes import pulls_router
 from gateway.extractions.routes import router as extractions
 from gateway.grants.routes import router as grants
 from gateway.inspections.routes import router as inspections
+from gateway.logs.routes import router as logs
 from gateway.lookups.routes import router as lookups
 from gateway.operations.frame import Frame
 from gateway.operations.routes import router as operations
@@ -46,6 +47,7 @@ ROUTERS = (
     grants,
     extractions,
     pulls_router,
+    logs,
 )
 """The rooms, one line each."""
 

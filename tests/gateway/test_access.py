@@ -26,7 +26,8 @@ from tests.fixtures.parts import PostgresServer, SqliteFiles, Template
 from tests.fixtures.records import report
 
 URL = f"http://{AUTHORITY}/v1/records"
-PUBLIC = {"/healthz", "/readyz", "/metrics", "/v1/time"}
+LOG = "/v1/logs/{department}"
+PUBLIC = {"/healthz", "/readyz", "/metrics", "/v1/time", f"{LOG}/checkpoint", LOG + "/tile/{level}/{rest:path}"}
 """What anybody may call without a word of who they are, beside the ways to sign in."""
 
 

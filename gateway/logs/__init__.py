@@ -1,0 +1,1 @@
+"""The hosted logs as C2SP tlog-tiles, for whoever wants to follow one."""
