@@ -13,7 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from adapters.attachment_urls import UrlRule
-from adapters.conversions import FEN
+from adapters.conversions import FEN, SEPARATORS, UNIX
 from adapters.kinds import KINDS
 from adapters.sections import Section, nearest
 from adapters.source import Opening, Source, SourceOptions
@@ -41,6 +41,9 @@ _ONLY_FOR = {
     "min": ("integer", "decimal", "money"),
     "max": ("integer", "decimal", "money"),
     "max_chars": ("text",),
+    "one_line": ("text",),
+    "round": ("decimal",),
+    "thousands": ("integer", "decimal", "money"),
 }
 
 
@@ -52,14 +55,17 @@ class Rule:
     constant: Any = None
     join: str = " "
     kind: str = "text"
-    format: str | None = None
+    formats: tuple[str, ...] = ()
     zone: ZoneInfo | None = None
-    unit: str = "fen"
+    unit: str | Mapping[str, str] = "fen"
+    thousands: str | None = None
     multiply: Decimal | None = None
     low: Any = None
     high: Any = None
     places: int | None = None
+    rounded: int | None = None
     max_chars: int | None = None
+    one_line: bool = False
     table: Mapping[str, Any] | None = None
     split: str | None = None
     strip: bool = True
@@ -71,10 +77,16 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One object of a list in the record: fixed members and rules. `kind` is set for subjects."""
+    """One object of a list in the record: fixed members and rules. `kind` is set for subjects.
+
+    With `each` there is one object for every entry of the list in that column, and the rules read the entry: its
+    members, or `#text` where it is a text. `split` cuts a text into such entries.
+    """
 
     rules: Mapping[str, Rule]
     kind: str | None = None
+    each: str | None = None
+    split: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +151,26 @@ class FeedMapping:
     def columns(self) -> frozenset[str]:
         """Every column that the mapping reads."""
         rules = [*self.fields.values()]
+        lists = {entry.each for entry in self._entries() if entry.each is not None}
         for entry in self._entries():
-            rules.extend(entry.rules.values())
-        named = {column for rule in rules for column in rule.columns}
+            # where there is one object an entry, the rules name members of entries
+            rules.extend(entry.rules.values() if entry.each is None else ())
+        named = {column for rule in rules for column in rule.columns} | lists | self._skip_columns
         files = {column for rule in self.attachments for column in (rule.column, rule.sha256) if column is not None}
         probe = set() if self.probe is None else {self.probe.column}
         return frozenset(named | set(self.key) | files | probe)
+
+    @property
+    def _skip_columns(self) -> frozenset[str]:
+        """The columns by which the source tells rows from what is none."""
+        return frozenset(getattr(self.options, "skip", {}))
+
+    @property
+    def order_columns(self) -> frozenset[str]:
+        """The columns by which the source knows where to go on; they need not be mapped."""
+        since: str | None = getattr(self.options, "since", None)
+        cursor: tuple[str, ...] = getattr(self.options, "cursor", ())
+        return frozenset(cursor if since is None else (*cursor, since))
 
     def _entries(self) -> Iterator[Entry]:
         yield from self.subjects
@@ -174,7 +200,8 @@ def parse_mapping(data: bytes, name: str, base: Path) -> FeedMapping:
     except UnicodeDecodeError as error:
         raise Malformed(name, f"is not UTF-8 at byte {error.start}") from error
     except tomllib.TOMLDecodeError as error:
-        raise Malformed(name, f"is not TOML: {error}") from error
+        hint = "; a name with other than a-z, 0-9, _ and - needs quotes" if "nvalid statement" in str(error) else ""
+        raise Malformed(name, f"is not TOML: {error}{hint}") from error
     return _Reader(name, top).read(base)
 
 
@@ -372,14 +399,17 @@ class _Reader:
             columns=columns,
             join=join,
             kind=kind,
-            format=section.optional("format", str),
+            formats=self._read_formats(section, kind),
             zone=zone,
-            unit=section.choice("unit", tuple(FEN)) if kind == "money" else "fen",
+            unit=self._read_unit(section) if kind == "money" else "fen",
+            thousands=self._read_separator(section),
             multiply=self._read_factor(section),
             low=self._read_bound(section, "min", kind),
             high=self._read_bound(section, "max", kind),
             places=section.optional("places", int),
+            rounded=self._read_rounding(section),
             max_chars=section.optional("max_chars", int),
+            one_line=section.get("one_line", bool, False),
             table=table,
             split=section.optional("split", str),
             strip=section.get("strip", bool, True),
@@ -432,6 +462,33 @@ class _Reader:
             section.refuse(f'"{section.where("multiply")}" must be a decimal number as text, e.g. "0.3048"')
         return Decimal(text)
 
+    def _read_formats(self, section: Section, kind: str) -> tuple[str, ...]:
+        if not isinstance(section.raw("format"), list):
+            formats = tuple(filter(None, [section.optional("format", str)]))
+        elif not (formats := section.texts("format")):
+            section.refuse(f'"{section.where("format")}" must name at least one form')
+        if UNIX.keys() & set(formats) and (kind != "datetime" or len(formats) > 1):
+            section.refuse(f'"{section.where("format")}": unix and unix-ms stand alone, with as = "datetime"')
+        return formats
+
+    def _read_unit(self, section: Section) -> str | Mapping[str, str]:
+        if not isinstance(section.raw("unit"), dict):
+            return section.choice("unit", tuple(FEN))
+        table = section.table("unit")
+        units = {text: table.choice(text, tuple(FEN)) for text in table.rest()}
+        if not units:
+            section.refuse(f'"{section.where("unit")}" must name at least one unit')
+        return units
+
+    def _read_separator(self, section: Section) -> str | None:
+        return section.choice("thousands", SEPARATORS) if "thousands" in section else None
+
+    def _read_rounding(self, section: Section) -> int | None:
+        places = section.optional("round", int)
+        if places is not None and not 0 <= places <= 20:
+            section.refuse(f'"{section.where("round")}" must be from 0 to 20')
+        return places
+
     def _read_bound(self, section: Section, key: str, kind: str) -> int | Decimal | None:
         value = section.raw(key)
         if value is None:
@@ -461,10 +518,13 @@ class _Reader:
             kind = section.choice("kind", tuple(identifiers.KINDS)) if subject else None
             if subject and "value" not in section:
                 section.refuse(f'"{where}.value" is missing')
+            each, split = section.optional("each", str), section.optional("split", str)
+            if split is not None and (each is None or not split):
+                section.refuse(f'"{where}.split" must be a text that stands between the entries of "each"')
             rules = {member: self._read_rule(f"{where}.{member}", value) for member, value in section.rest().items()}
             if not any(rule.columns for rule in rules.values()):
                 section.refuse(f'"{where}" must take at least one member from a column')
-            yield Entry(rules, kind)
+            yield Entry(rules, kind, each, split)
 
     def _read_lists(self, fields: Mapping[str, Rule]) -> dict[str, tuple[Entry, ...]]:
         lists = {}

@@ -26,13 +26,14 @@ from ledger.feeds import FeedBook, FeedEntry, withdrawn_key
 from ledger.submission import Acknowledged, Submission, Submit
 
 SHOWN = 20
-KINDS = ("missing", "changed", "gone")
+KINDS = ("missing", "changed", "refused", "gone")
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One row. `kind`: `missing` in the ledger, `changed` at the source, or `gone` from it. `position` is where the
-    source has it, None where it is gone; `record_id` what the ledger has, None where it is missing."""
+    """One row. `kind`: `missing` in the ledger, `changed` at the source, `refused` by the mapping as it is now though the
+    ledger has its key, or `gone` from the source. `position` is where the source has it, None where it is gone;
+    `record_id` what the ledger has, None where it is missing or refused."""
 
     kind: str
     position: str | None
@@ -42,7 +43,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """Source against ledger, in rows: at_source == fitting + in_quarantine + missing + changed + probes.
+    """Source against ledger, in rows: at_source == fitting + in_quarantine + missing + changed + refused + probes.
 
     `in_ledger` counts rows, `amendments` their later versions; `gone` are those that the source no longer has,
     `withdrawn` of those for which a feed.withdrawn record says so. `differences` holds the first of each kind.
@@ -55,6 +56,7 @@ class Reconciled:
     probes: int
     missing: int
     changed: int
+    refused: int
     in_ledger: int
     amendments: int
     gone: int
@@ -64,7 +66,7 @@ class Reconciled:
     @property
     def fits(self) -> bool:
         """Whether every row is in the ledger as it is or set aside, and nothing went unsaid."""
-        return not self.missing and not self.changed and self.gone == self.withdrawn
+        return not self.missing and not self.changed and not self.refused and self.gone == self.withdrawn
 
 
 def reconcile(
@@ -126,7 +128,7 @@ def _withdrawal(mapping: FeedMapping, key: str, entry: FeedEntry, now: datetime)
         "feed": mapping.name,
         "record": entry.record_id,
     }  # fmt: skip
-    return Submission(key, record)
+    return Submission(key, record, by_service=True)
 
 
 class _Comparison:
@@ -170,9 +172,11 @@ class _Comparison:
         places = [*refused, *[place for place, held in newest.items() if held is None or not held.held.same]]
         keys = refused | {place: row.key for place, row in submissions.items()}
         aside = self._set_aside(page, places, keys)
+        known = self._book.known([key for key in refused.values() if key is not None])
         for place in places:
             if newest.get(place) is None:
-                self._absent(page.rows[place], keys[place], aside[place])
+                kind = "refused" if keys[place] in known else "missing"
+                self._absent(kind, page.rows[place], keys[place], aside[place])
         self._counts["fitting"] += sum(held is not None and held.held.same for held in newest.values())
         rows: list[tuple[str, str, int, int, str | None]]
         rows = [(key, page.rows[place].position, 0, 0, None) for place, key in refused.items() if key is not None]
@@ -187,11 +191,11 @@ class _Comparison:
         asked = [(page.rows[place].position, keys[place]) for place in places]
         return dict(zip(places, self._state.is_set_aside(self._mapping.feed, asked), strict=True))
 
-    def _absent(self, row: Row | BadRow, key: str | None, aside: bool) -> None:
+    def _absent(self, kind: str, row: Row | BadRow, key: str | None, aside: bool) -> None:
         if aside:
             self._counts["in_quarantine"] += 1
         else:
-            self._differ(Difference("missing", row.position, key, None))
+            self._differ(Difference(kind, row.position, key, None))
 
     def decide(self) -> None:
         """Of rows with other content than the ledger's: the only one under its key changed; beside one that fits it is
@@ -228,6 +232,7 @@ class _Comparison:
             probes=counts["probes"],
             missing=counts["missing"],
             changed=counts["changed"],
+            refused=counts["refused"],
             in_ledger=self.first_versions["rows"],
             amendments=self.first_versions["amendments"],
             gone=counts["gone"],

@@ -462,7 +462,7 @@ def _columns(page: Page) -> set[str]:
 
 
 def _unmapped_columns(mapping: FeedMapping, seen: set[str]) -> tuple[str, ...]:
-    return tuple(sorted(seen - mapping.columns - mapping.ignore))
+    return tuple(sorted(seen - mapping.columns - mapping.ignore - mapping.order_columns))
 
 
 def _unmapped(mapping: FeedMapping, seen: set[str]) -> Iterator[Finding]:
@@ -475,13 +475,17 @@ def _unmapped(mapping: FeedMapping, seen: set[str]) -> Iterator[Finding]:
 
 def _doubtful_rules(mapping: FeedMapping) -> Iterator[Finding]:
     for target, rule in mapping.fields.items():
-        if rule.format is not None and "%y" in rule.format:
+        if any("%y" in pattern for pattern in rule.formats):
             sentence = f'"fields.{target}" reads years of two digits; the century is guessed, so prefer %Y'
             yield Finding("warning", "two-digit-year", sentence)
 
 
 def _subject(refusal: RecordRefused) -> str:
     """What tells refusals with one reason apart: the column or member named first, not the value."""
+    if refusal.reason.startswith("attachment-"):  # they name the file, another one in each row
+        return ""
+    if refusal.reason == "bad-identifier":  # the kind comes first
+        return str(refusal).partition(" ")[0]
     return str(refusal).split('"')[1] if str(refusal).count('"') >= 2 else ""
 
 

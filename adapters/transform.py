@@ -55,6 +55,7 @@ BLANK = _Absent()
 INVALID = _Absent()
 
 Read = Callable[[Mapping[str, Any]], Any]
+BuildEntries = Callable[[Mapping[str, Any], list[str]], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +127,11 @@ class Transform:
         for target, path, _ in self._fields:
             if len(path) > 1 and target in found:
                 _put(record, path, found[target])
-        subjects = [subject for entry in self._subjects if (subject := entry(values, omitted)) is not None]
+        subjects = [subject for entry in self._subjects for subject in entry(values, omitted)]
         if subjects:
             record["subjects"] = subjects
         for name, entries in self._lists:
-            if items := [item for entry in entries if (item := entry(values, omitted)) is not None]:
+            if items := [item for entry in entries for item in entry(values, omitted)]:
                 record[name] = items
         record["source"] = {**self._source, "row": key[self._prefix :]}
         attachments = self._attachments(values, beside) if self._mapping.attachments else ()
@@ -236,25 +237,48 @@ def _converter(rule: Rule) -> Convert:
 def _plain_converter(rule: Rule) -> Convert:
     match rule.kind:
         case "integer":
-            return conversions.integer(rule.low, rule.high)
+            return conversions.integer(rule.low, rule.high, rule.thousands)
         case "decimal":
-            return conversions.decimal(rule.low, rule.high, rule.places, rule.multiply)
+            return conversions.decimal(rule.low, rule.high, rule.places, rule.multiply, rule.thousands, rule.rounded)
         case "money":
-            return conversions.money(rule.unit, rule.low, rule.high)
+            return conversions.money(rule.unit, rule.low, rule.high, rule.thousands)
         case "boolean":
             return conversions.boolean
         case "day":
-            return conversions.day(rule.format)
+            return conversions.day(rule.formats)
         case "date":
             assert rule.zone is not None
-            return conversions.midnight(rule.format, rule.zone)
+            return conversions.midnight(rule.formats, rule.zone)
         case "datetime":
-            return conversions.moment(rule.format, rule.zone)
+            return conversions.moment(rule.formats, rule.zone)
         case _:
-            return conversions.text(rule.max_chars)
+            return conversions.text(rule.max_chars, one_line=rule.one_line)
 
 
-def _compile_entry(where: str, entry: Entry, blanks: frozenset[str]) -> Callable[[Mapping[str, Any], list[str]], Any]:
+def _compile_entry(where: str, entry: Entry, blanks: frozenset[str]) -> BuildEntries:
+    """The objects that an entry makes of a row: one, or one for each entry of its list."""
+    build, each = _compile_object(where, entry, blanks), entry.each
+
+    def build_all(values: Mapping[str, Any], omitted: list[str]) -> list[dict[str, Any]]:
+        rows = [values] if each is None else _inner_rows(each, entry.split, values.get(each), blanks)
+        return [item for row in rows if (item := build(row, omitted)) is not None]
+
+    return build_all
+
+
+def _inner_rows(column: str, split: str | None, value: Any, blanks: frozenset[str]) -> list[Mapping[str, Any]]:
+    """The entries of a list as rows of their own; a text is one entry, or several with `split`."""
+    if value is None or (isinstance(value, str) and value.strip() in blanks):
+        return []
+    if isinstance(value, str):
+        parts = value.split(split) if split is not None else [value]
+        return [{"#text": part} for part in parts if part.strip() not in blanks]
+    if not isinstance(value, list):
+        raise RecordRefused("nested", f'column "{column}" must hold a list for "each"')
+    return [item if isinstance(item, dict) else {"#text": item} for item in value]
+
+
+def _compile_object(where: str, entry: Entry, blanks: frozenset[str]) -> Callable[[Mapping[str, Any], list[str]], Any]:
     """One object of a list: None where the subject's value, or every column of another entry, was left out."""
     rules = [(name, _compile(rule, blanks), bool(rule.columns)) for name, rule in entry.rules.items()]
     kind = entry.kind
@@ -303,7 +327,7 @@ def _find_attachments(
         found = [_fetched(rule.url, fetchers.get(rule.url), name, rule.media_type) for name in names]
     else:
         base = _base_of(rule, mapping, beside)
-        found = [_attachment(base, name, rule.media_type, beside) for name in names]
+        found = [_attachment(base, name, rule, beside) for name in names]
     if rule.sha256 is not None:
         _check_digests(found, _names(rule, rule.sha256, values, mapping.blanks))
     return found
@@ -354,10 +378,11 @@ def _check_digests(found: list[AttachmentSource], digests: list[str]) -> None:
             raise RecordRefused("attachment-digest", detail)
 
 
-def _attachment(base: Path, name: str, media_type: str | None, beside: Beside | None) -> AttachmentSource:
+def _attachment(base: Path, name: str, rule: AttachmentRule, beside: Beside | None) -> AttachmentSource:
     """The file `name` below `base`. What leads out of `base` is refused before it is opened."""
     relative = name.replace("\\", "/")
     shown = name[:80]
+    where = "" if rule.base is None else f'; it is looked for below "{rule.base}", beside the mapping file'
     if "\0" in relative or len(relative) > 1000:
         raise RecordRefused("bad-attachment", "an attachment's name is no file name")
     try:
@@ -372,6 +397,6 @@ def _attachment(base: Path, name: str, media_type: str | None, beside: Beside | 
     if growing:
         raise RecordRefused("attachment-missing", f'attachment "{shown}" is still being written')
     if not present:
-        raise RecordRefused("attachment-missing", f'attachment "{shown}" is not there, or is no file')
-    kind = media_type or MEDIA_TYPES.get(path.suffix.lower(), "application/octet-stream")
+        raise RecordRefused("attachment-missing", f'attachment "{shown}" is not there, or is no file{where}')
+    kind = rule.media_type or MEDIA_TYPES.get(path.suffix.lower(), "application/octet-stream")
     return AttachmentSource(path, path.name, kind)

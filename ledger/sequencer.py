@@ -15,11 +15,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, select, update
 
+from ledger.attachments import StoredBlob
 from ledger.errors import HistoryRefused
 from ledger.formats.tiles import Edge, TileWrite, level_count, partial_width
 from ledger.seal import Sealed
 from ledger.store.database import insert_rows
 from ledger.store.models import attachments, entries, logs, position_of, tiles, vault
+from ledger.uploads import take_uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Arrival:
     sealed: Sealed
     key: str
     content_mark: bytes
-    blobs: tuple[str, ...]
+    blobs: tuple[StoredBlob, ...]
 
 
 class Sequencer:
@@ -54,7 +56,7 @@ class Sequencer:
 
         `now_ms`: milliseconds since 1970, stored as the time of acknowledgement. Raises HistoryRefused when the head
         moved although it was locked (then the database is broken, and going on would fork the log), IntegrityError
-        when a key or record id is taken. The caller commits.
+        when a key or record id is taken, UploadTaken when an upload is. The caller commits.
         """
         # 1. Die here: nothing is written; the submitter, unacknowledged, comes again.
         positions = range(position_of(head.number, head.size), position_of(head.number, head.size + len(arrivals)))
@@ -63,8 +65,13 @@ class Sequencer:
         insert_rows(
             connection,
             attachments,
-            [(p, n, b) for p, a in zip(positions, arrivals, strict=True) for n, b in enumerate(a.blobs, 1)],
+            [
+                (position, number, blob.name, blob.wrapped_key)
+                for position, arrival in zip(positions, arrivals, strict=True)
+                for number, blob in enumerate(arrival.blobs, 1)
+            ],
         )
+        take_uploads(connection, [blob.upload for a in arrivals for blob in a.blobs if blob.upload is not None])
         # 2. Die here: the transaction is rolled back by the database's own recovery, as if 1.
         edge = self._edge(connection, head)
         writes = edge.append([a.sealed.leaf for a in arrivals])

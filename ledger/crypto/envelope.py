@@ -26,6 +26,9 @@ MAGIC = b"YXP"
 KEY_BYTES = 32
 NONCE_BYTES = 12
 WRAPPED_KEY_BYTES = 40
+WRAPPED_KEK_BYTES = 80
+OVERHEAD_BYTES = 4 + NONCE_BYTES + 16
+"""How much longer a payload is than its plaintext."""
 
 _HEADER = MAGIC + bytes([AES_256_GCM])
 _HPKE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
@@ -44,13 +47,18 @@ def open_payload(data_key: bytes, payload: bytes, statement: bytes) -> bytes:
     Raises Malformed for an unknown suite or a truncated payload, PayloadInvalid when key, statement or any byte
     differs from what was sealed.
     """
-    if payload[:4] != _HEADER or len(payload) < len(_HEADER) + NONCE_BYTES + 16:
-        raise Malformed("payload", "not an AES-256-GCM payload of this ledger")
+    check_payload(payload)
     nonce, ciphertext = payload[4 : 4 + NONCE_BYTES], payload[4 + NONCE_BYTES :]
     try:
         return AESGCM(data_key).decrypt(nonce, ciphertext, hashlib.sha256(statement).digest())
     except InvalidTag as error:
         raise PayloadInvalid("the stored payload is not the one that was sealed with this statement") from error
+
+
+def check_payload(payload: bytes) -> None:
+    """Raises Malformed for an unknown suite or a truncated payload; whether it opens only its data key can tell."""
+    if payload[:4] != _HEADER or len(payload) < OVERHEAD_BYTES:
+        raise Malformed("payload", "not an AES-256-GCM payload of this ledger")
 
 
 def wrap_data_key(kek: bytes, data_key: bytes) -> bytes:
@@ -69,6 +77,25 @@ def unwrap_data_key(kek: bytes, wrapped: bytes) -> bytes:
 def kek_info(department: str, epoch: int) -> bytes:
     """What binds a wrapped KEK to its place: HPKE's `info`."""
     return f"yunxi kek v1\x1f{department}\x1f{epoch}".encode()
+
+
+def terminal_kek_info(department: str, terminal: str, name: bytes) -> bytes:
+    """The same for a KEK that a terminal drew: `terminal` is the kid of its statement key, `name` 16 random bytes."""
+    return f"yunxi terminal kek v1\x1f{department}\x1f{terminal}\x1f{name.hex()}".encode()
+
+
+def seal_to(recipient: X25519PublicKey, plaintext: bytes, info: bytes) -> bytes:
+    """HPKE single-shot, base mode, for any plaintext: encapsulated key (32) ‖ ciphertext ‖ tag (16). `info` says what
+    for and between whom, and must differ from `kek_info` in its first words."""
+    return _HPKE.encrypt(plaintext, recipient, info=info)
+
+
+def open_sealed(sealed: bytes, private_key: X25519PrivateKey, info: bytes) -> bytes:
+    """The inverse of `seal_to`. Raises PayloadInvalid for another recipient, another `info` or a changed byte."""
+    try:
+        return _HPKE.decrypt(sealed, private_key, info=info)
+    except InvalidTag as error:
+        raise PayloadInvalid("what was sealed does not open under this department's encryption key") from error
 
 
 def wrap_kek(kek: bytes, recipient: X25519PublicKey, info: bytes) -> bytes:

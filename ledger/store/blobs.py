@@ -1,4 +1,4 @@
-"""Encrypted attachments on the local disk, one file a blob.
+"""Encrypted attachments: what a store of them offers, and the one on the local disk, one file a blob.
 
 Trusted: no, every blob is a streaming AEAD and its digest stands in a statement. May it lose data: no. A blob is
 durable before the transaction that names it commits; one that no row names is a leftover of a crash and harmless.
@@ -12,11 +12,31 @@ import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from ledger.errors import PayloadInvalid, StorageFailed
 
 CHUNK_BYTES = 1024 * 1024
+
+
+class Blobs(Protocol):
+    """A store of blobs. Names are 32 hex digits. `store.s3_blobs` has the other implementation."""
+
+    def put(self, chunks: Iterable[bytes]) -> str:
+        """Stores the chunks under a new random name, durable on return. Raises StorageFailed, and what `chunks`
+        raises; then nothing is stored."""
+
+    def get(self, name: str) -> Iterator[bytes]:
+        """The blob's bytes in chunks of at most 1 MiB. Raises PayloadInvalid when it is not there or cannot be read."""
+
+    def adopt(self, path: Path, name: str) -> None:
+        """Takes a finished, durable file in as the blob `name`; the file is gone on return, the blob durable.
+
+        May be called again after a crash, also when the file was taken already. Raises StorageFailed.
+        """
+
+    def remove(self, name: str) -> None:
+        """Deletes a blob that no row names; one that is not there is no error. Raises StorageFailed."""
 
 
 class BlobStore:
@@ -60,6 +80,27 @@ class BlobStore:
         with file:
             while chunk := _read(file, name):
                 yield chunk
+
+    def adopt(self, path: Path, name: str) -> None:
+        """Moves a file of the same file system to its place, whatever its size. See Blobs."""
+        target = self.path(name)
+        try:
+            self._make(target.parent)
+            with suppress(FileNotFoundError):  # a crash came between the move and the row that says so
+                path.rename(target)
+            if not target.is_file():
+                raise StorageFailed(f"the file of blob {name} is gone; upload it again")
+            sync_directory(target.parent)
+            sync_directory(path.parent)
+        except OSError as error:
+            raise StorageFailed(f"a blob could not be moved to its place: {error.strerror}; run again") from error
+
+    def remove(self, name: str) -> None:
+        """See Blobs."""
+        try:
+            self.path(name).unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageFailed(f"blob {name} cannot be deleted: {error.strerror}; run again") from error
 
     def path(self, name: str) -> Path:
         """Where a blob lies."""

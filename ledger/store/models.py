@@ -6,9 +6,12 @@ entries      no: each row is checked by its leaf in the tiles  no; acknowledged 
 vault        no: AES-GCM under the statement's hash            no, but for wrapped keys destroyed      records
 tiles        no: recomputed from entries by the audit          could be rebuilt from entries           records / 255
 attachments  no: streaming AEAD, digest in the statement       no; the files lie in the blob store     attachments
-uploads      no: size and digest are checked when taken        yes, the client uploads again           files on their way in
+uploads      no: size and digest are checked when taken        yes, the client uploads again           files coming in
 keks         no: HPKE, opens only for the department           no; losing one forgets its epoch        epochs
 terminals    yes: who may hand in sealed records               no; enrol again                         terminals
+destructions no: what it names is read in the log              no                                      records forgotten
+holds        yes, by forgetting; the audit reads the log       no                                      holds placed
+shreds       yes: how far the last shredding came              yes, it is begun anew                   shreddings
 checkpoints  no: signed notes                                  could be signed again at the same size  anchoring rounds
 anchors      no: a copy of what the chain says                 could be read from the chain again      anchoring rounds
 cosignatures no: signed by the witnesses                       no; a witness signs only its newest     anchoring rounds
@@ -247,6 +250,39 @@ timestamp_calls = Table(
     Column("authority", String(100), primary_key=True),
     Column("asked_at", BigInteger, nullable=False),
     Column("problem", Text, nullable=True),
+)
+
+
+# a forgotten record, and the certificate of its destruction; both positions
+destructions = Table(
+    "destructions",
+    metadata,
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("by_position", BigInteger, nullable=False),
+)
+
+# legal holds by the position of the record that placed them; `lifted_by` is the position of the one that ended them
+holds = Table(
+    "holds",
+    metadata,
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("log", Integer, nullable=False),
+    Column("scope", String(12), nullable=False),
+    Column("value", String(100), nullable=False),
+    Column("lifted_by", BigInteger, nullable=True),
+    Index("holds_scope", "log", "scope", "value"),
+)
+
+# `epoch` is the KEK that surviving records move to, `kid` the encryption key that stays, from `in_force` on
+shreds = Table(
+    "shreds",
+    metadata,
+    Column("log", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("kid", String(43), nullable=False),
+    Column("in_force", BigInteger, nullable=False),
+    Column("begun_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger, nullable=True),
 )
 
 

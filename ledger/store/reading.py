@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import Cast, Column, Connection, LargeBinary, bindparam, cast, func, select
 
 from ledger.errors import InclusionInvalid, RecordRefused
-from ledger.store.models import anchors, entries, index_of, log_of, logs, position_of, tiles, vault
+from ledger.store.models import anchors, checkpoints, entries, index_of, log_of, logs, position_of, tiles, vault
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -70,6 +70,11 @@ def anchored_size(connection: Connection, log: int) -> int:
     return connection.scalar(select(func.max(anchors.c.size)).where(anchors.c.log == log)) or 0
 
 
+def newest_checkpoint(connection: Connection, log: int) -> int:
+    """The largest size of a log that a checkpoint was signed for, 0 for none."""
+    return connection.scalar(select(func.max(checkpoints.c.size)).where(checkpoints.c.log == log)) or 0
+
+
 def find_entry(connection: Connection, record_id: str) -> EntryRow:
     """The entry of a record. Raises RecordRefused when this node has none."""
     try:
@@ -89,6 +94,12 @@ def find_entries(connection: Connection, record_ids: Sequence[str]) -> list[Entr
     found = {entry.record_id: entry for entry in map(_entry, rows)}
     # one that is not there is looked for alone, because `find_entry` says what is wrong with it
     return [found.get(record_id) or find_entry(connection, record_id) for record_id in record_ids]
+
+
+def read_positions(connection: Connection, positions: Sequence[int]) -> list[EntryRow]:
+    """The entries at up to 500 positions, in their order; missing ones are simply not among them."""
+    rows = {row.position: _entry(row) for row in connection.execute(_ENTRY.where(entries.c.position.in_(positions)))}
+    return [rows[position] for position in positions if position in rows]
 
 
 def read_entries(connection: Connection, log: int, start: int, end: int) -> Iterator[EntryRow]:

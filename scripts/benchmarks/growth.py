@@ -10,8 +10,8 @@ from uuid import UUID
 from sqlalchemy import update
 
 from benchmarks.base import Ledger, Options, Row, Run, interleave, interleave_prepared, new_ledger
+from ledger.admission import find_known
 from ledger.formats.tiles import Edge, inclusion_path
-from ledger.intake import _find_known
 from ledger.store.database import insert_rows
 from ledger.store.models import entries, logs, position_of, tiles
 from ledger.store.reading import StoredTiles, find_entry
@@ -44,7 +44,7 @@ def _at(ledger: Ledger, size: int, options: Options) -> Iterator[Row]:
                 "find a record by id": lambda: [find_entry(connection, record_id) for record_id in ids],
             },
         )
-        known = interleave(options.rounds, {"": lambda: _find_known(connection, log.number, keys)})[""]
+        known = interleave(options.rounds, {"": lambda: find_known(connection, log.number, keys)})[""]
     # keys of their own: the made-up entries hold those that the ledger's counter would give
     ledger.skip(size)
     append = interleave_prepared(options.rounds, {"": lambda: _submission(ledger, options.batch)})[""]

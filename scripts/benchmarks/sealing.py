@@ -34,9 +34,9 @@ from benchmarks.base import (
     interleave_prepared,
     new_ledger,
 )
-from ledger import intake as intakes
 from ledger import seal as seals
 from ledger import sequencer as sequencers
+from ledger.admission import find_known
 from ledger.crypto.envelope import seal_payload, wrap_data_key
 from ledger.formats import identifiers
 from ledger.formats.merkle import leaf_hash
@@ -45,7 +45,7 @@ from ledger.record_types import RecordType, parse_instant
 from ledger.seal import Kek, Sealer
 from ledger.sequencer import Arrival, Head, Sequencer, lock_head
 from ledger.store.database import _configure_sqlite
-from ledger.submission import Submission
+from ledger.submission import Submission, draw_record_id
 
 NAME = "seal"
 BATCHES = (1, 10, 100, 1_000)
@@ -111,7 +111,7 @@ class _Inputs:
         self.submissions: list[Submission] = ledger.batch(size)
         self.records = [ledger.intake._content(DEPARTMENT, submission)[0] for submission in self.submissions]
         for record in self.records:
-            record["id"] = intakes._uuid7(self.now)
+            record["id"] = draw_record_id(self.now)
         self.kind: RecordType = ledger.types.get("inspection.report", 1)
         with ledger.database.reading() as connection:
             self.kek: Kek = ledger.keks.current(connection, 1, DEPARTMENT)
@@ -132,7 +132,7 @@ class _Inputs:
             "content mark": lambda: [self.ledger.intake._content(DEPARTMENT, s) for s in self.submissions],
             "validate": lambda: [self.ledger.types.validate(record, self.now) for record in self.records],
             "of these identifiers and times": self._identifiers,
-            "draw ids": lambda: [intakes._uuid7(self.now) for _ in self.records],
+            "draw ids": lambda: [draw_record_id(self.now) for _ in self.records],
             "blind indexes": lambda: [self.sealer._subjects(record) for record in self.records],
             "disclosures, salts, digests": self._disclose,
             "payload JSON, signature": self._sign,
@@ -154,13 +154,13 @@ class _Inputs:
         """The sealed batch again, under keys and ids that were not there yet."""
         start, self.appended = self.appended, self.appended + len(self.sealed)
         return [
-            Arrival(_renamed(sealed, intakes._uuid7(self.now)), f"fresh-{number:012d}", bytes(16), ())
+            Arrival(_renamed(sealed, draw_record_id(self.now)), f"fresh-{number:012d}", bytes(16), ())
             for number, sealed in enumerate(self.sealed, start)
         ]
 
     def _look_up(self) -> object:
         with self.ledger.database.reading() as connection:
-            return intakes._find_known(connection, 1, [submission.key for submission in self.submissions])
+            return find_known(connection, 1, [submission.key for submission in self.submissions])
 
     def _identifiers(self) -> None:
         for record in self.records:

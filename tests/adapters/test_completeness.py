@@ -394,7 +394,7 @@ def test_reports_that_do_not_fit(desk, rows, name):
                 told[member] = told[member] | value if isinstance(value, dict) else value
             if "counts" in changes and "read" not in changes["counts"]:
                 told["totals"] = told["counts"]
-            batch = [Submission(f"feed-report/shops/{told['seq']}", told)]
+            batch = [Submission(f"feed-report/shops/{told['seq']}", told, by_service=True)]
         return desk.parts.intake.submit("fire", batch)
 
     desk.run(submit=lying)

@@ -18,7 +18,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from adapters.terminal import KEEP_S, PIN_PAUSE_S, PIN_TRIES, Terminal, officers_needed
-from ledger.errors import Conflict, CouldNotRun, KeyRefused, RecordRefused, Refusal, SealedElsewhere
+from ledger.enrolment import Enrolment
+from ledger.errors import Conflict, CouldNotRun, KeyRefused, Malformed, RecordRefused, Refusal, SealedElsewhere
+from ledger.formats.encoding import b64decode
 from ledger.formats.sdjwt import parse_presentation
 from ledger.keks import KekRing
 from ledger.records import RecordReader
@@ -388,14 +390,38 @@ def test_the_terminal_checks_as_intake_does(out: Field) -> None:
     assert out.terminal.status().waiting == 0
 
 
-def test_matters_are_asked(out: Field) -> None:
-    def refuse(department: str, matter: str | None, at: str) -> None:
-        raise RecordRefused("matter-not-held", f"{department} {matter} {at}")
+def test_it_decides_by_the_list_of_matters_that_it_was_enrolled_with(out: Field) -> None:
+    def listed(*periods: tuple[str, str]) -> None:
+        held = {"version": 3, "periods": {"330299-XF-001": periods}}
+        out.terminal._save(enrolled={**out.terminal._keys["enrolled"], "matters": held})
+        out.again()._check_pin = lambda *_: None  # type: ignore[method-assign]
 
-    terminal = Terminal(out.directory, PASSPHRASE, out.clock, out.clock.steady, refuse)
-    with pytest.raises(RecordRefused, match="fire 330299-XF-001 2026-03-02"):
-        terminal.seal(finding(1), confirm=PINS)
-    terminal.close()
+    listed(("2020-01-01", "2026-03-01"), ("2026-03-03", "9999-12-31"))
+    with pytest.raises(RecordRefused, match="did not hold matter 330299-XF-001 on 2026-03-02") as caught:
+        out.seal(1)
+    assert caught.value.reason == "matter-not-held"
+    listed(("2026-03-02", "2026-03-02"))
+    out.seal(1)
+    with pytest.raises(RecordRefused, match="does not have it"):
+        out.terminal.seal(finding(2, matter="M-2"), confirm=PINS)
+
+
+def test_a_newer_enrolment_brings_a_newer_list(out: Field, terminal_template: TerminalTemplate) -> None:
+    asked, told = terminal_template.request, out.terminal._keys["enrolled"]
+    held = {"version": 4, "periods": {"M-2": [["2020-01-01", "9999-12-31"]]}}
+    keys = {"index_key": out.parts.agent.index_key(), "recipient": b64decode(told["recipient"], "enrolment")}
+    newer = Enrolment(**{**told, **keys, "matters": held})
+    out.terminal.accept(newer.seal(asked, out.terminal._keys["code"]))
+    with pytest.raises(RecordRefused, match="version 4"):
+        out.seal(1)
+    broken = Enrolment(**{**told, **keys, "matters": {"version": 5}})
+    with pytest.raises(Malformed, match="list of matters"):
+        out.terminal.accept(broken.seal(asked, out.terminal._keys["code"]))
+
+
+def test_a_record_of_the_services_own_is_refused(out: Field) -> None:
+    with pytest.raises(RecordRefused, match="only the service seals one"):
+        out.terminal.seal(finding(1, type="disclosure.made"), confirm=PINS)
 
 
 def test_a_terminal_that_is_not_enrolled_seals_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ class Hands:
     def __init__(self, built: Built, directory: Path) -> None:
         self.built = built
         self.directory = directory
-        self.rows = Rows(directory / "ledger.sqlite")
+        self.rows = Rows(directory)
 
     def audit(self, **options: Any) -> NodeAudit:
         node = self.built.open(self.directory)
@@ -399,7 +399,7 @@ ATTACKS: dict[str, tuple[Callable[[Hands], object], str, int | None, int, str]] 
         "attachment-changed",
         WITH_ATTACHMENT,
         1,
-        "damaged between bytes 44",
+        "damaged in segment 1, between bytes 44",
     ),
     "an attachment cut": (
         lambda hands: hands.blob().write_bytes(hands.blob().read_bytes()[:-1]),

@@ -201,7 +201,7 @@ HEADERS: dict[str, Callable[[bytes], bytes]] = {
     "magic only": lambda stream: stream[:4],
     "header cut": lambda stream: stream[:43],
     "another magic": lambda stream: b"YXP" + stream[3:],
-    "another suite": lambda stream: stream[:3] + b"\x02" + stream[4:],
+    "another suite": lambda stream: stream[:3] + b"\x04" + stream[4:],
     "another header length": lambda stream: stream[:4] + b"\x29" + stream[5:],
 }
 

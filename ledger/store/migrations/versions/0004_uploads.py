@@ -8,7 +8,7 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Creates the table and widens `attachments`. Spelled out: `ledger.store.models` goes on changing, this does not."""
+    """Creates the table and widens `attachments`. Spelled out: `ledger.store.models` changes, this does not."""
     op.create_table(
         "uploads",
         sa.Column("id", sa.String(32), primary_key=True),
