@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from adapters.attachment_urls import UrlRule
 from adapters.conversions import FEN, SEPARATORS, UNIX
 from adapters.kinds import KINDS
+from adapters.schedule import Schedule, parse_times
 from adapters.sections import Section, nearest
 from adapters.source import Opening, Source, SourceOptions
 from ledger.errors import Malformed, NodeMissing
@@ -137,6 +138,7 @@ class FeedMapping:
     lists: Mapping[str, tuple[Entry, ...]] = field(default_factory=dict)
     attachments: tuple[AttachmentRule, ...] = ()
     poll_seconds: int | None = None
+    schedule: Schedule | None = None
     changes: str = "quarantine"
     deletes: str = "ignore"
     report_every: int = 86_400
@@ -256,6 +258,7 @@ class _Reader:
             lists=self._read_lists(fields),
             attachments=tuple(self._read_attachments()),
             poll_seconds=top.optional("poll_seconds", int),
+            schedule=self._read_schedule(top),
             changes=top.choice("changes", ("quarantine", "amend"), "quarantine"),
             deletes=top.choice("deletes", ("ignore", "report"), "ignore"),
             report_every=self._duration(top, "report_every", "1d"),
@@ -296,6 +299,17 @@ class _Reader:
         section.done()
         return options
 
+    def _read_schedule(self, section: Section) -> Schedule | None:
+        texts = section.optional("read_at", list)
+        if texts is None:
+            return None
+        if self._zone is None:
+            section.refuse('"read_at" needs a zone; set "zone" at the head of the file')
+        try:
+            return Schedule(parse_times(texts), self._zone)
+        except ValueError as error:
+            section.refuse(f'"read_at": {error}')
+
     def _duration(self, section: Section, key: str, default: str | None = None) -> int:
         """Seconds from a minute to a year."""
         text = section.require(key, str) if default is None else section.get(key, str, default)
@@ -327,6 +341,8 @@ class _Reader:
             self._top.refuse('"deletes" needs a source that can be read as a whole')
         if not mapping.key:
             self._top.refuse('"key" must name at least one column')
+        if mapping.poll_seconds is not None and mapping.schedule is not None:
+            self._top.refuse('"poll_seconds" and "read_at" exclude each other')
         if mapping.poll_seconds is not None and not 1 <= mapping.poll_seconds <= 86_400:
             self._top.refuse('"poll_seconds" must be from 1 to 86400')
         for number, rule in enumerate(mapping.attachments, 1):

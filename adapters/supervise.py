@@ -2,9 +2,10 @@
 
 A turn of a feed reads what is new, for at most `TURN_SECONDS`; then the others have theirs. A few turns run at once;
 one that takes longer than `PATIENCE_SECONDS` no longer counts among them, so servers that do not answer take no place
-from the rest. A feed that fails is tried again after a pause that grows from `interval` to `MAX_PAUSE_SECONDS`. Mapping
-files that appear, change or go are noticed within a tick; one that is wrong leaves the feed at its last good mapping. A
-stop ends every turn behind the page in hand: nothing is half done, and the next start goes on there.
+from the rest. A feed that fails is tried again after a pause that grows from `interval` to `MAX_PAUSE_SECONDS`. One
+that is read at times of the day is also read at the start, for what was missed meanwhile. Mapping files that appear,
+change or go are noticed within a tick; one that is wrong leaves the feed at its last good mapping. A stop ends every
+turn behind the page in hand: nothing is half done, and the next start goes on there.
 
 Turns run in threads; the ledger takes one batch at a time, in whichever order the feeds come.
 """
@@ -92,6 +93,7 @@ class Supervisor:
         workers: int = WORKERS,
         patience: float = PATIENCE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
         book_of: Callable[[str], FeedBook] | None = None,
         eager: bool = False,
     ) -> None:
@@ -106,6 +108,7 @@ class Supervisor:
         self._workers = workers
         self._patience = patience
         self._clock = clock
+        self._wall = wall
         self._book_of = book_of
         self._eager = eager
         self._taking = threading.Lock()
@@ -237,13 +240,18 @@ class Supervisor:
             if error is None:
                 feed.failures, feed.trouble = 0, None
                 feed.ended_at = feed.ended_at if cut else now
-                feed.due = now if cut else now + (feed.mapping.poll_seconds or self._interval)
+                feed.due = now if cut else now + self._pause(feed.mapping)
                 return
         feed.failures += 1
         known = isinstance(error, YunxiError)
         feed.trouble = str(error) if known else f"unexpected {type(error).__name__}: {error}"[:500]
         pause = min(MAX_PAUSE_SECONDS, self._interval * 2.0 ** min(feed.failures, 30))
         feed.due = now + pause * random.uniform(0.8, 1.0)  # noqa: S311 - spreads the feeds, hides nothing
+
+    def _pause(self, mapping: FeedMapping) -> float:
+        if mapping.schedule is not None:
+            return mapping.schedule.seconds_until_next(self._wall())
+        return mapping.poll_seconds or self._interval
 
     def _is_through(self, feed: _Feed) -> bool:
         if feed.work is not None:

@@ -8,8 +8,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import create_engine
@@ -224,6 +226,21 @@ def test_a_long_feed_lets_the_others_have_their_turn(desk, monkeypatch):
     desk.feed("aa", 3500)
     found = desk.supervisor.run(desk.stop, follow=False)
     assert (found[0].sealed, found[0].turns >= 4) == (3500, True)
+
+
+def test_a_feed_with_times_of_the_day_is_read_at_the_start_and_then_at_those(desk):
+    clock, wall = [100.0], [datetime(2026, 3, 1, 1, 59, tzinfo=ZoneInfo("Asia/Shanghai")).timestamp()]
+    desk.supervisor._clock, desk.supervisor._wall = lambda: clock[0], lambda: wall[0]
+    path = desk.feed("aa")
+    path.write_text('read_at = ["02:00", "13:30"]\nzone = "Asia/Shanghai"\n' + path.read_text())
+    desk.begin()
+    desk.until(lambda found: found["aa"].turns == 1 and found["aa"].state == "waiting")
+    desk.rows("aa", 5)
+    clock[0] += 59
+    time.sleep(0.3)
+    assert desk.supervisor.statuses()[0].turns == 1
+    clock[0], wall[0] = clock[0] + 2, wall[0] + 61
+    assert desk.until(lambda found: found["aa"].sealed == 5)["aa"].turns == 2
 
 
 def test_a_silent_source_shows_by_its_age(desk):
