@@ -234,7 +234,7 @@ def test_a_feed_with_times_of_the_day_is_read_at_the_start_and_then_at_those(des
     path = desk.feed("aa")
     path.write_text('read_at = ["02:00", "13:30"]\nzone = "Asia/Shanghai"\n' + path.read_text())
     desk.begin()
-    desk.until(lambda found: found["aa"].turns == 1 and found["aa"].state == "waiting")
+    desk.until(lambda found: "aa" in found and found["aa"].turns == 1 and found["aa"].state == "waiting")
     desk.rows("aa", 5)
     clock[0] += 59
     time.sleep(0.3)
