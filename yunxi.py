@@ -13,7 +13,29 @@ from typing import Annotated
 
 import typer
 
-from cli import consortium, demo, feeds, node, proof, records, witness
+from cli import (
+    consortium,
+    contributions,
+    demo,
+    extractions,
+    feeds,
+    forgetting,
+    grants,
+    joining,
+    matters,
+    media,
+    node,
+    people,
+    proof,
+    quarantine,
+    rebuild,
+    record_types,
+    records,
+    serve,
+    terminal,
+    timestamps,
+    witness,
+)
 from cli.frame import INTERRUPTED, UsageError, err, explain_usage, report_error, say
 
 app = typer.Typer(
@@ -27,12 +49,29 @@ app = typer.Typer(
 app.add_typer(node.commands)
 app.add_typer(records.commands)
 app.add_typer(proof.commands)
+app.add_typer(serve.commands)
+app.add_typer(rebuild.commands)
+app.add_typer(forgetting.commands)
+app.add_typer(forgetting.hold_app, name="hold")
+app.add_typer(forgetting.retention_app, name="retention")
+app.add_typer(contributions.commands)
+app.add_typer(extractions.commands)
+app.add_typer(extractions.extract_app, name="extract")
 app.add_typer(demo.commands)
 app.add_typer(node.department_app, name="department")
 app.add_typer(consortium.consortium_app, name="consortium")
+app.add_typer(joining.chain_app, name="chain")
+app.add_typer(grants.grant_app, name="grant")
+feeds.adapter_app.add_typer(record_types.commands)
+feeds.adapter_app.add_typer(quarantine.commands)
 app.add_typer(feeds.adapter_app, name="adapter")
+app.add_typer(matters.matters_app, name="matters")
+app.add_typer(media.media_app, name="media")
+app.add_typer(terminal.terminal_app, name="terminal")
 app.add_typer(proof.trust_app, name="trust")
 app.add_typer(witness.witness_app, name="witness")
+app.add_typer(people.people_app, name="people")
+app.add_typer(timestamps.timestamp_app, name="timestamp")
 
 
 def version(shown: bool) -> None:

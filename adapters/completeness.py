@@ -285,7 +285,7 @@ class Reporter:
         if saved is None or saved.pending is None:
             return
         record = saved.pending
-        outcome = self._submit([Submission(report_key(self._mapping.name, record["seq"]), record)])[0]
+        outcome = self._submit([Submission(report_key(self._mapping.name, record["seq"]), record, by_service=True)])[0]
         if isinstance(outcome, Refused):
             if not isinstance(outcome.error, Conflict):
                 raise outcome.error

@@ -7,22 +7,31 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
-from datetime import date, datetime, time
-from decimal import Decimal
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from adapters.source import Unusable
 
 Convert = Callable[[Any], Any]
+D = TypeVar("D", date, datetime)
 
 MAX_INTEGER = 2**53 - 1
-FEN = {"fen": Decimal(1), "jiao": Decimal(10), "yuan": Decimal(100)}
+FEN = {"fen": Decimal(1), "jiao": Decimal(10), "yuan": Decimal(100), "wan": Decimal(1_000_000)}
+UNIX = {"unix": 1000, "unix-ms": 1}
+"""Formats of a datetime that count from 1970, and the milliseconds that one step is."""
+SEPARATORS = (",", "，", " ", "'")
+"""What may stand between groups of three digits."""
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,17}")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?")
+_AMOUNT = re.compile(r"[￥¥]?\s*([+-]?[0-9][0-9.,，' ]*?)\s*([^0-9.,，' ]*)")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_WIDE = Context(prec=100)  # more digits than any number here has
 _CACHE = 8192
 
 
@@ -60,13 +69,17 @@ def _float_text(value: float) -> str:
     return str(int(value)) if value.is_integer() and abs(value) <= MAX_INTEGER else format(Decimal(repr(value)), "f")
 
 
-def text(max_chars: int | None) -> Convert:
-    """Text of at most `max_chars` characters."""
-    if max_chars is None:
+def text(max_chars: int | None, *, one_line: bool = False) -> Convert:
+    """Text of at most `max_chars` characters; with `one_line` every run of white space in it becomes one space."""
+    if max_chars is None and not one_line:
         return to_text
 
     def convert(value: Any) -> str:
         result = to_text(value)
+        if one_line:
+            result = " ".join(result.split())
+        if max_chars is None:
+            return result
         if len(result) > max_chars:
             raise Invalid("too-long", f"has {len(result)} characters, allowed are {max_chars}")
         return result
@@ -74,11 +87,12 @@ def text(max_chars: int | None) -> Convert:
     return convert
 
 
-def integer(low: int | None, high: int | None) -> Convert:
-    """Whole numbers without separators, within bounds and within 2^53-1."""
+def integer(low: int | None, high: int | None, thousands: str | None = None) -> Convert:
+    """Whole numbers within bounds and within 2^53-1; `thousands` may stand between their groups of three digits."""
 
     @lru_cache(_CACHE)
     def parse(source: str) -> int:
+        source = _ungrouped(source, thousands)
         if not _INTEGER.fullmatch(source):
             raise Invalid("bad-integer", f"is {_shown(source)}, not a whole number")
         number = int(source)
@@ -90,14 +104,26 @@ def integer(low: int | None, high: int | None) -> Convert:
     return lambda value: parse(to_text(value))
 
 
-def decimal(low: Any, high: Any, places: int | None, multiply: Decimal | None) -> Convert:
-    """Decimal text with the digits of the source, or their exact product with `multiply`."""
+def decimal(
+    low: Any,
+    high: Any,
+    places: int | None,
+    multiply: Decimal | None,
+    thousands: str | None = None,
+    rounded: int | None = None,
+) -> Convert:
+    """Decimal text with the digits of the source, or their exact product with `multiply`.
+
+    What has more than `rounded` places is rounded to that many, halves away from zero.
+    """
     low, high = _bound(low), _bound(high)
 
     def parse(source: str) -> str:
-        number = _decimal(source)
+        number = _decimal(_ungrouped(source, thousands))
         if multiply is not None:
             number *= multiply
+        if rounded is not None and number.as_tuple().exponent < -rounded:  # type: ignore[operator]
+            number = number.quantize(Decimal(1).scaleb(-rounded), ROUND_HALF_UP, _WIDE)
         exponent = number.as_tuple().exponent
         if places is not None and isinstance(exponent, int) and -exponent > places:
             raise Invalid("bad-decimal", f"is {_shown(source)}, more than {places} decimal places")
@@ -107,14 +133,26 @@ def decimal(low: Any, high: Any, places: int | None, multiply: Decimal | None) -
     return lambda value: parse(to_text(value))
 
 
-def money(unit: str, low: int | None, high: int | None) -> Convert:
-    """Whole fen from an amount in `unit`."""
-    factor = FEN[unit]
+def money(unit: str | Mapping[str, str], low: int | None, high: int | None, thousands: str | None = None) -> Convert:
+    """Whole fen from an amount in `unit`, or in the unit that `unit` gives for the text behind the number.
+
+    In the second case a yuan sign may stand before the number.
+    """
+    known = "" if isinstance(unit, str) else ", ".join(f'"{suffix}"' for suffix in unit)
+
+    def split(source: str) -> tuple[str, str]:
+        if isinstance(unit, str):
+            return source, unit
+        found = _AMOUNT.fullmatch(source)
+        if found is None or found[2] not in unit:
+            raise Invalid("bad-money", f"is {_shown(source)}, not a number with one of these units: {known}")
+        return found[1], unit[found[2]]
 
     def parse(source: str) -> int:
-        amount = _decimal(source) * factor
+        number, name = split(source)
+        amount = _decimal(_ungrouped(number, thousands)) * FEN[name]
         if amount != amount.to_integral_value() or abs(amount) > MAX_INTEGER:
-            raise Invalid("bad-money", f"is {_shown(source)} {unit}, not a whole number of fen")
+            raise Invalid("bad-money", f"is {_shown(source)} in {name}, not a whole number of fen")
         _within(amount, low, high)
         return int(amount)
 
@@ -131,22 +169,22 @@ def boolean(value: Any) -> bool:
     return word == "true"
 
 
-def day(pattern: str | None) -> Convert:
-    """A day as `YYYY-MM-DD`."""
+def day(patterns: tuple[str, ...]) -> Convert:
+    """A day as `YYYY-MM-DD`. Here as below, no pattern is ISO 8601; where several fit, they must agree."""
 
     @lru_cache(_CACHE)
     def parse(source: str) -> str:
-        return _parse_date(source, pattern).isoformat()
+        return _parse_date(source, patterns).isoformat()
 
     return lambda value: _as_date(value).isoformat() if isinstance(value, date) else parse(to_text(value))
 
 
-def midnight(pattern: str | None, zone: ZoneInfo) -> Convert:
+def midnight(patterns: tuple[str, ...], zone: ZoneInfo) -> Convert:
     """A day as RFC 3339 at its local midnight."""
 
     @lru_cache(_CACHE)
     def parse(source: str) -> str:
-        return _in_zone(datetime.combine(_parse_date(source, pattern), time()), zone)
+        return _in_zone(datetime.combine(_parse_date(source, patterns), time()), zone)
 
     def convert(value: Any) -> str:
         if isinstance(value, date):
@@ -156,8 +194,8 @@ def midnight(pattern: str | None, zone: ZoneInfo) -> Convert:
     return convert
 
 
-def moment(pattern: str | None, zone: ZoneInfo | None) -> Convert:
-    """A time as RFC 3339 with offset: its own, or that of `zone`."""
+def moment(patterns: tuple[str, ...], zone: ZoneInfo | None) -> Convert:
+    """A time as RFC 3339 with offset: its own, or that of `zone`. `UNIX` times are given in `zone`, else in UTC."""
 
     def finish(value: datetime) -> str:
         if value.tzinfo is not None:
@@ -167,7 +205,7 @@ def moment(pattern: str | None, zone: ZoneInfo | None) -> Convert:
         return _in_zone(value, zone)
 
     def parse(source: str) -> str:
-        return finish(_parse_time(source, pattern))
+        return finish(_parse_time(source, patterns, zone))
 
     def convert(value: Any) -> str:
         if isinstance(value, datetime):
@@ -203,6 +241,15 @@ def _decimal(source: str) -> Decimal:
     return Decimal(source)
 
 
+def _ungrouped(source: str, separator: str | None) -> str:
+    """`source` without separators between groups of three digits; as it stands where they are not just there."""
+    if separator is None or separator not in source:
+        return source
+    group = re.escape(separator)
+    proper = re.fullmatch(rf"[+-]?[0-9]{{1,3}}(?:{group}[0-9]{{3}})+(?:\.[0-9]+)?", source)
+    return source.replace(separator, "") if proper else source
+
+
 def _bound(value: Any) -> Decimal | None:
     return None if value is None else Decimal(str(value))
 
@@ -220,16 +267,31 @@ def _as_date(value: date) -> date:
     return value.date()
 
 
-def _parse_date(source: str, pattern: str | None) -> date:
+def _parse_date(source: str, patterns: tuple[str, ...]) -> date:
+    if patterns:
+        found = {value.date() for value in _matching(source, patterns)}
+        return _only(found, "bad-date", source, "day", patterns)
     try:
-        if pattern is not None:
-            return datetime.strptime(source, pattern).date()  # noqa: DTZ007 - the zone is the caller's
         if len(source) != 10 or not _is_extended(source):
             raise ValueError
         return date.fromisoformat(source)
     except ValueError:
-        wanted = pattern or "YYYY-MM-DD"
-        raise Invalid("bad-date", f"is {_shown(source)}, not a day of the form {wanted}") from None
+        detail = f"is {_shown(source)}, not a day of the form YYYY-MM-DD; for another form give a format"
+        raise Invalid("bad-date", detail) from None
+
+
+def _matching(source: str, patterns: tuple[str, ...]) -> Iterator[datetime]:
+    for pattern in patterns:
+        with suppress(ValueError):
+            yield datetime.strptime(source, pattern)  # noqa: DTZ007 - the zone is the caller's
+
+
+def _only(found: Collection[D], reason: str, source: str, what: str, patterns: tuple[str, ...]) -> D:
+    if len(found) > 1:
+        raise Invalid(reason, f"is {_shown(source)}, which the formats read as different {what}s")
+    for value in found:
+        return value
+    raise Invalid(reason, f"is {_shown(source)}, not a {what} of the form {' or '.join(patterns)}")
 
 
 def _is_extended(source: str) -> bool:
@@ -237,16 +299,29 @@ def _is_extended(source: str) -> bool:
     return source[4] == "-" and source[7] == "-"
 
 
-def _parse_time(source: str, pattern: str | None) -> datetime:
+def _parse_time(source: str, patterns: tuple[str, ...], zone: ZoneInfo | None) -> datetime:
+    if patterns and patterns[0] in UNIX:
+        return _since_1970(source, patterns[0], zone)
+    if patterns:
+        return _only(set(_matching(source, patterns)), "bad-time", source, "time", patterns)
     try:
-        if pattern is not None:
-            return datetime.strptime(source, pattern)  # noqa: DTZ007 - the zone is the caller's
         if len(source) < 16 or not _is_extended(source):
             raise ValueError
         return datetime.fromisoformat(source)
     except ValueError:
-        wanted = pattern or "ISO 8601"
-        raise Invalid("bad-time", f"is {_shown(source)}, not a time of the form {wanted}") from None
+        detail = f"is {_shown(source)}, not a time of the form ISO 8601; for another form give a format"
+        raise Invalid("bad-time", detail) from None
+
+
+def _since_1970(source: str, unit: str, zone: ZoneInfo | None) -> datetime:
+    if not _INTEGER.fullmatch(source):
+        raise Invalid("bad-time", f"is {_shown(source)}, not a whole number of the form {unit}")
+    try:
+        moment = _EPOCH + timedelta(milliseconds=int(source) * UNIX[unit])
+        return moment if zone is None else moment.astimezone(zone)
+    except OverflowError:
+        detail = f"is {_shown(source)}, beyond the year 9999; unix counts seconds, unix-ms thousandths"
+        raise Invalid("bad-time", detail) from None
 
 
 def _in_zone(value: datetime, zone: ZoneInfo) -> str:

@@ -19,7 +19,10 @@ from adapters.files import (
     Tape,
     check_columns,
     is_ascii_compatible,
+    is_skipped,
     line_pages,
+    read_header_row,
+    read_skip,
 )
 from adapters.sections import Section
 from adapters.source import BadRow, Limits, Opening, Page, Row, excerpt
@@ -37,6 +40,8 @@ class CsvOptions:
     encoding: str
     delimiter: str
     columns: tuple[str, ...] | None
+    header_row: int
+    skip: Mapping[str, frozenset[str]]
 
     @classmethod
     def parse(cls, section: Section) -> CsvOptions:
@@ -48,7 +53,10 @@ class CsvOptions:
         if len(delimiter) != 1 or delimiter in '"\r\n' or not delimiter.isascii():
             section.refuse('"source.delimiter" must be one ASCII character, not a quote or a line end')
         columns = section.texts("columns", ())
-        return cls(FileOptions.parse(section), encoding, delimiter, columns or None)
+        if columns and "header_row" in section:
+            section.refuse('"source.columns" is for a file without a header; take it or "header_row" out')
+        header_row, skip = read_header_row(section), read_skip(section)
+        return cls(FileOptions.parse(section), encoding, delimiter, columns or None, header_row, skip)
 
     def open(self, opening: Opening) -> CsvFiles:
         """The files; raises CouldNotRun where there is none."""
@@ -75,8 +83,8 @@ class CsvFiles:
         options = self._options
         reading = _CsvReading(tape, part, options, self._limits, options.columns or ())
         if options.columns is None:
-            reading.columns = reading.header()
-        check_columns(reading.columns, self._needed, f"{part}:1", self._limits)
+            reading.columns = reading.header(options.header_row)
+        check_columns(reading.columns, self._needed | options.skip.keys(), f"{part}:{options.header_row}", self._limits)
         return reading
 
 
@@ -95,13 +103,17 @@ class _CsvReading:
         self._part = part
         self._encoding = options.encoding
         self._delimiter = options.delimiter
+        self._skip = options.skip
         self._limits = limits
         self.columns: tuple[str, ...] = columns
 
-    def header(self) -> tuple[str, ...]:
-        """The names on the first line that is not empty, white space around them removed."""
+    def header(self, number: int) -> tuple[str, ...]:
+        """The names on the first line from `number` on that is not empty, white space around them removed."""
         tape = self._tape
-        position = f"{self._part}:1"
+        position = f"{self._part}:{number}"
+        for _ in range(number - 1):
+            if tape.peek() is not None:
+                tape.take()
         while (line := tape.peek()) is not None and not isinstance(line, Overlong) and not line.strip():
             tape.take()
         if line is None or isinstance(line, Overlong):
@@ -121,6 +133,10 @@ class _CsvReading:
 
     def rows(self) -> Iterator[Row | BadRow]:
         """See LineReading."""
+        rows = self._all_rows()
+        return (row for row in rows if not is_skipped(self._skip, row)) if self._skip else rows
+
+    def _all_rows(self) -> Iterator[Row | BadRow]:
         tape, delimiter, encoding, columns = self._tape, self._delimiter, self._encoding, self.columns
         part, width = self._part, len(columns)
         while (line := tape.peek()) is not None:
@@ -227,4 +243,5 @@ class _CsvReading:
 
 
 def _not_encoding(encoding: str, error: UnicodeDecodeError) -> str:
-    return f"the line is not {encoding} at byte {error.start}"
+    other = "gb18030" if encoding.lower() in ("utf-8", "utf8") else "utf-8"
+    return f'the line is not {encoding} at byte {error.start}; try encoding = "{other}" in the mapping'

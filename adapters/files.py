@@ -284,12 +284,43 @@ def check_columns(columns: tuple[str, ...], needed: frozenset[str], position: st
         raise FileRefused(BadRow(position, raw, "bad-header", f"has more than {limits.columns} columns"))
     absent = sorted(needed - set(columns))
     if absent:
-        detail = f'the header has no column "{absent[0]}"{nearest(absent[0], columns)}; nothing of this file was read'
+        hint = (
+            nearest(absent[0], columns) or f": it begins {_listed(columns)}; where titles stand above, set header_row"
+        )
+        detail = f'the header has no column "{absent[0]}"{hint}; nothing of this file was read'
         raise FileRefused(BadRow(position, raw, "missing-column", detail))
     twice = sorted(name for name in needed if columns.count(name) > 1)
     if twice:
         detail = f'the header names column "{twice[0]}" twice; nothing of this file was read'
         raise FileRefused(BadRow(position, raw, "duplicate-column", detail))
+
+
+def _listed(columns: tuple[str, ...]) -> str:
+    return ", ".join(f'"{name[:30]}"' for name in columns[:4])
+
+
+def read_skip(section: Section) -> Mapping[str, frozenset[str]]:
+    """Takes `skip` from a `[source]` table: by column, the texts that show that a line is no row."""
+    if "skip" not in section:
+        return {}
+    table = section.table("skip")
+    return {column: frozenset(table.texts(column)) for column in table.rest()}
+
+
+def is_skipped(skip: Mapping[str, frozenset[str]], row: Row | BadRow) -> bool:
+    """Whether the row carries one of the texts; white space around them does not count, no value is an empty text."""
+    if not isinstance(row, Row):
+        return False
+    cells = ((row.values.get(column), texts) for column, texts in skip.items())
+    return any(("" if cell is None else str(cell).strip()) in texts for cell, texts in cells)
+
+
+def read_header_row(section: Section) -> int:
+    """Takes `header_row` from a `[source]` table."""
+    header_row = section.get("header_row", int, 1)
+    if not 1 <= header_row <= 1000:
+        section.refuse('"source.header_row" must be from 1 to 1000')
+    return header_row
 
 
 def is_ascii_compatible(encoding: str) -> bool:

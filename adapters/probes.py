@@ -83,7 +83,7 @@ def read_probe(mapping: FeedMapping, values: Mapping[str, Any], now: datetime) -
         "token_sha256": digest,
         "arrived_at": now.astimezone(UTC).isoformat(timespec="seconds"),
     }
-    return Submission(probe_key(mapping.name, digest), record)
+    return Submission(probe_key(mapping.name, digest), record, by_service=True)
 
 
 def planting(mapping: FeedMapping, token: str) -> Planting:

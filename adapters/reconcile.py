@@ -31,8 +31,8 @@ KINDS = ("missing", "changed", "refused", "gone")
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One row. `kind`: `missing` in the ledger, `changed` at the source, `refused` by the mapping as it is now though the
-    ledger has its key, or `gone` from the source. `position` is where the source has it, None where it is gone;
+    """One row. `kind`: `missing` in the ledger, `changed` at the source, `refused` by the mapping as it is now while
+    the ledger has its key, or `gone` from the source. `position` is where the source has it, None where it is gone;
     `record_id` what the ledger has, None where it is missing or refused."""
 
     kind: str

@@ -108,7 +108,8 @@ class Section:
         for key in self._data:
             if key not in self._asked:
                 known = sorted(self._asked | set(also))
-                self.refuse(f'"{self.where(key)}" is unknown{nearest(key, known)}')
+                hint = nearest(key, known) or f"; known: {', '.join(known)}"
+                self.refuse(f'"{self.where(key)}" is unknown{hint}')
 
     def _typed(self, key: str, kind: type[T]) -> T:
         value = self._data[key]

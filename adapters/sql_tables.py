@@ -241,7 +241,9 @@ class SqlTable:
         absent = next(name for name in self._order if row[name] is None)
         raw = _raw(row)
         position = f"{self._part}:null:{hashlib.sha256(raw.encode()).hexdigest()[:16]}"
-        detail = f'column "{absent}" is NULL, so the row has no place in the order of reading'
+        known = ", ".join(f"{name} = {str(row[name])[:60]}" for name in self._order if row[name] is not None)
+        which = f" ({known})" if known else ""
+        detail = f'column "{absent}" is NULL, so the row{which} has no place in the order of reading'
         return BadRow(position, excerpt(raw), "blank-cursor", detail)
 
     def _check_columns(self, connection: Connection) -> None:

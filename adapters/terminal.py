@@ -42,6 +42,7 @@ from ledger.errors import Conflict, CouldNotRun, KeyRefused, Malformed, RecordRe
 from ledger.formats.encoding import b64decode, b64encode
 from ledger.formats.jwk import kid_of
 from ledger.keys import KEYSTORE, Signer, new_passphrase, open_secrets, passphrase_of, seal_secrets
+from ledger.matters import HeldMatters
 from ledger.record_types import ATTACHMENTS, BUILT_IN, RecordType, RecordTypes
 from ledger.seal import Kek, Sealed, Sealer
 from ledger.sealed_format import MAX_BATCH_BYTES, NAME_BYTES, SealedBatch, SealedKek, SealedSubmission
@@ -120,15 +121,12 @@ class Terminal:
         passphrase: str,
         clock: Callable[[], float] = time.time,
         steady: Callable[[], tuple[str, float]] | None = None,
-        matters: Callable[[str, str | None, str], None] | None = None,
     ) -> None:
-        """`steady`: a clock that nobody sets, as (what it counts from, seconds). `matters`: called with department,
-        matter and `occurred_at` of every record; raises RecordRefused, as `ledger.matters.Matters.check` does."""
+        """`steady`: a clock that nobody sets, as (what it counts from, seconds)."""
         self._directory = directory
         self._passphrase = passphrase
         self._clock = clock
         self._steady = steady or _steady
-        self._matters = matters
         self._keys = open_secrets(directory / KEYSTORE, passphrase)
         if "terminal" not in self._keys:
             raise CouldNotRun(f"the keystore in {directory} is not a terminal's: name another directory")
@@ -136,6 +134,7 @@ class Terminal:
         self.request_signer = _signer(self._secret("request"))
         self._queue = Queue(directory / _QUEUE, self._secret("queue"))
         self._types: RecordTypes | None = None
+        self._matters: HeldMatters | None = None
         self._sealing: _Sealing | None = None
         self._sweep_files()
 
@@ -167,14 +166,9 @@ class Terminal:
         return file, code
 
     @classmethod
-    def open(
-        cls,
-        directory: Path,
-        clock: Callable[[], float] = time.time,
-        matters: Callable[[str, str | None, str], None] | None = None,
-    ) -> Terminal:
+    def open(cls, directory: Path, clock: Callable[[], float] = time.time) -> Terminal:
         """Opens the terminal in `directory`. Raises CouldNotRun where there is none or its passphrase is another."""
-        return cls(directory, passphrase_of(directory), clock, matters=matters)
+        return cls(directory, passphrase_of(directory), clock)
 
     def close(self) -> None:
         """Closes the queue; the key-encryption key is gone."""
@@ -184,14 +178,16 @@ class Terminal:
     # -- enrolment and officers --
 
     def accept(self, enrolment: bytes) -> Enrolment:
-        """Takes the node's enrolment file. Raises Malformed, KeyRefused for one that was made for another terminal."""
+        """Takes the node's enrolment file; a newer one brings newer record types and a newer list of matters. Raises
+        Malformed, KeyRefused for one that was made for another terminal."""
         key = X25519PrivateKey.from_private_bytes(self._secret("enrolment"))
         found = Enrolment.open(enrolment, _request(self._keys), self._keys["code"], key)
         _load_types(found.types)
+        HeldMatters.of_json(found.matters)
         content = {name: getattr(found, name) for name in Enrolment.__slots__}
         content |= {"index_key": b64encode(found.index_key), "recipient": b64encode(found.recipient)}
         self._save(enrolled=content)
-        self._types = self._sealing = None
+        self._types = self._matters = self._sealing = None
         return found
 
     def add_officer(self, officer: str, name: str, pin: str) -> None:
@@ -236,14 +232,14 @@ class Terminal:
                 raise Conflict("conflict", f"key {key!r} is taken by record {earlier.record_id} with other content")
             return SealedRecord(earlier.record_id, key, earlier.sealed_at, new=False)
         kind = self.types.get(content.get("type"), content.get("v"))  # type: ignore[arg-type]
+        kind.check_handed_in()
         confirmed = self._confirmed(kind, content, confirm or {}, now)
         self._add_capture(kind, content, captured_at, operator, confirmed, now)
         content.setdefault("id", draw_record_id(now))
         kind.validate(content, now)
         if now < enrolled["valid_from"]:
             raise RecordRefused("clock", "the terminal's clock is before its enrolment: set it right, then seal again")
-        if self._matters is not None:
-            self._matters(content["department"], content.get("matter"), content["occurred_at"])
+        self._held_matters().check(content["department"], content.get("matter"), content["occurred_at"])
         return self._seal(kind, content, attachments, key, mark, now)
 
     def _seal(
@@ -533,6 +529,11 @@ class Terminal:
         return self._types
 
     # -- inside --
+
+    def _held_matters(self) -> HeldMatters:
+        if self._matters is None:
+            self._matters = HeldMatters.of_json(self._enrolled()["matters"])
+        return self._matters
 
     def _enrolled(self) -> dict[str, Any]:
         found: dict[str, Any] | None = self._keys["enrolled"]

@@ -22,7 +22,7 @@ from typing import IO, Any
 from xml.parsers import expat
 
 from adapters.conversions import Invalid, to_text
-from adapters.files import FileOptions, FileRefused, check_columns
+from adapters.files import FileOptions, FileRefused, check_columns, is_skipped, read_header_row, read_skip
 from adapters.sections import Section, nearest
 from adapters.source import BadRow, Limits, Opening, Page, Row, Unusable, excerpt
 
@@ -47,15 +47,14 @@ class XlsxOptions:
     sheet: str | None
     header_row: int
     cached: bool
+    skip: Mapping[str, frozenset[str]]
 
     @classmethod
     def parse(cls, section: Section) -> XlsxOptions:
         """Takes the options of this kind from a `[source]` table."""
-        header_row = section.get("header_row", int, 1)
-        if not 1 <= header_row <= 1000:
-            section.refuse('"source.header_row" must be from 1 to 1000')
-        formulas = section.choice("formulas", ("refuse", "cached"), "refuse")
-        return cls(FileOptions.parse(section), section.optional("sheet", str), header_row, formulas == "cached")
+        header_row, skip = read_header_row(section), read_skip(section)
+        cached = section.choice("formulas", ("refuse", "cached"), "refuse") == "cached"
+        return cls(FileOptions.parse(section), section.optional("sheet", str), header_row, cached, skip)
 
     def open(self, opening: Opening) -> XlsxFiles:
         """The workbooks; raises CouldNotRun where there is none."""
@@ -83,7 +82,8 @@ class XlsxFiles:
 
     def _read(self, part: str, path: Path, mark: str | None, size: int) -> Iterator[Page]:
         with closing(_Workbook(part, path, self._options, self._limits)) as book:
-            check_columns(book.columns, self._needed, f"{part}:{book.title}!{self._options.header_row}", self._limits)
+            needed = self._needed | self._options.skip.keys()
+            check_columns(book.columns, needed, f"{part}:{book.title}!{self._options.header_row}", self._limits)
             if mark is None or book.resume(mark):
                 restarted = mark is None
                 while chunk := book.take(size):
@@ -101,6 +101,7 @@ class _Workbook:
     def __init__(self, part: str, path: Path, options: XlsxOptions, limits: Limits) -> None:
         self._part = part
         self._limits = limits
+        self._skip = options.skip
         self._hash = hashlib.sha256()
         self._row = 0
         self.damage: BadRow | None = None
@@ -184,7 +185,9 @@ class _Workbook:
                 continue
             self._row = number
             self._hash.update(repr((number, values)).encode("utf-8", "surrogatepass"))
-            yield self._row_of(number, values)
+            row = self._row_of(number, values)
+            if not is_skipped(self._skip, row):
+                yield row
 
     def _row_of(self, number: int, values: list[Any]) -> Row | BadRow:
         position = f"{self._part}:{self.title}!{number}"

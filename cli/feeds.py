@@ -66,7 +66,7 @@ def adapter_check(
     from adapters.run import check
 
     feed = load_mapping(mapping)
-    found = check(feed, _source_of(feed, source), validate=_validator(node_dir), sample=sample)
+    found = check(feed, _source_of(feed, source), validate=_validator(node_dir, feed), sample=sample)
     if as_json:
         print_json({"good": found.clean, **asdict(found)})
     else:
@@ -97,7 +97,7 @@ def adapter_preview(
     from adapters.run import preview
 
     feed = load_mapping(mapping)
-    shown = preview(feed, _source_of(feed, source), rows, validate=_validator(node_dir))
+    shown = preview(feed, _source_of(feed, source), rows, validate=_validator(node_dir, feed))
     if as_json:
         print_json({"rows": [_previewed_json(row) for row in shown]})
         return
@@ -159,7 +159,7 @@ def adapter_run(
     assert mapping is not None
     feed = load_mapping(mapping)
     if dry_run:
-        found = check(feed, _source_of(feed, source), validate=_validator(node_dir), sample=limit or 1000)
+        found = check(feed, _source_of(feed, source), validate=_validator(node_dir, feed), sample=limit or 1000)
         print_json({"dry_run": True, "good": found.clean, **asdict(found)}) if as_json else _show_check(found)
         return 0 if found.clean else 1
     with open_node(node_dir) as node, progress_bar(shown=not as_json) as bar, anchoring(node) as outcomes:
@@ -287,11 +287,13 @@ def _source_of(feed: FeedMapping, override: Path | None) -> Any:
     return open_source(feed, override=override, environ=os.environ)
 
 
-def _validator(node_dir: Path) -> Callable[[dict[str, Any]], None]:
-    """Validates as the node would; without a node, by the built-in record types."""
+def _validator(node_dir: Path, feed: FeedMapping) -> Callable[[dict[str, Any]], None]:
+    """Validates as the node would; without a node, by the built-in record types. Raises RecordRefused where the feed's
+    own type is none of them, or one that only the service seals."""
     from ledger.record_types import load_types
 
     types = load_types(node_dir)
+    types.get(feed.record_type, feed.v).check_handed_in()
 
     def validate(record: dict[str, Any]) -> None:
         types.validate({key: value for key, value in record.items() if key != "id"}, time.time())

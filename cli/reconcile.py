@@ -144,6 +144,8 @@ def _show_reconciled(found: Reconciled, shown: int) -> None:
         f"{found.changed:,} changed since, {found.in_quarantine:,} in quarantine, {found.probes:,} probes, "
         f"{found.missing:,} missing."
     )
+    if found.refused:
+        say(f"{found.refused:,} rows are in the ledger, and the mapping as it is now refuses them: check it.")
     noted = f" ({found.withdrawn:,} of them noted in the ledger)" if found.withdrawn else ""
     say(
         f"{found.in_ledger:,} rows in the ledger with {counted(found.amendments, 'amendment')}; "
@@ -152,7 +154,7 @@ def _show_reconciled(found: Reconciled, shown: int) -> None:
     for item in found.differences:
         where = " ".join(part for part in (item.position, item.key, item.record_id) if part)
         say(f"  {item.kind}: {where}")
-    if max(found.missing, found.changed, found.gone - found.withdrawn) > shown:
+    if max(found.missing, found.changed, found.refused, found.gone - found.withdrawn) > shown:
         say(f"The first {shown} of each kind are named; --show names more.")
     if found.fits:
         say("Source and ledger fit.")

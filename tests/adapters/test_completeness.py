@@ -433,7 +433,7 @@ def test_many_parts_and_reasons_are_cut_and_say_so(desk, rows):
         desk.mapping, period, parts, now=START, reached_end=True, in_quarantine=0, log_rows=0, digest="00" * 32,
         further_parts=7,
     )  # fmt: skip
-    TYPES.validate(made, START.timestamp())
+    TYPES.validate(made, START.timestamp(), by_service=True)
     assert len(made["reasons"]) == 100 and sum(item["rows"] for item in made["reasons"]) == sum(range(1, 151))
     assert made["parts"][0]["part"].startswith("a?name xxx") and made["parts"][1]["part"] == "?"
 

@@ -135,6 +135,47 @@ def test_delimiters(tmp_path, delimiter):
     assert brief(read(tmp_path / "f.csv", data, delimiter=delimiter)) == [["1", f"x{delimiter}y"]]
 
 
+TITLED: dict[str, tuple[bytes, list[Any]]] = {
+    "titles": (b"ledger,,\nof today\na,b,c\n1,2,3\n", [["1", "2", "3"]]),
+    "a byte order mark before the title": (b"\xef\xbb\xbfledger\n\na,b,c\n1,2,3\n", [["1", "2", "3"]]),
+    "titles with a broken quote and no UTF-8": (b'"ledger\n\xff\na,b,c\n1,2,3\n', [["1", "2", "3"]]),
+    "an empty line before the header": (b"x\ny\n\na,b,c\n1,2,3\n", [["1", "2", "3"]]),
+    "a title that is too long": (b"x" * 3000 + b"\ny\na,b,c\n1,2,3\n", [["1", "2", "3"]]),
+    "titles and nothing else": (b"ledger\nof today", ["3:bad-header"]),
+    "rows that are none": (
+        b"x\ny\na,b,c\n,2,3\n1,2,3\n total ,,9\n,,\n2,total,4\n", [["1", "2", "3"], ["2", "total", "4"]]
+    ),
+    "a bad line is never passed over": (b"x\ny\na,b,c\ntotal,9\n1,2,3\n", ["4:column-count", ["1", "2", "3"]]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TITLED)
+def test_titles_above_the_header_and_lines_that_are_no_rows(tmp_path, name):
+    data, expected = TITLED[name]
+    assert brief(read(tmp_path / "f.csv", data, header_row=3, skip={"a": ["", "total"]})) == expected
+
+
+def test_reading_goes_on_behind_lines_that_are_no_rows(tmp_path):
+    path, more = tmp_path / "f.csv", {"header_row": 2, "skip": {"a": ["total"]}}
+    path.write_bytes(b"title\na,b,c\n1,2,3\ntotal,,\n")
+    (page,) = pages(path, **more)
+    path.write_bytes(path.read_bytes() + b"4,5,6\ntotal,,\n")
+    (after,) = pages(path, {"f.csv": str(page.mark)}, **more)
+    assert not after.restarted and brief(list(after.rows)) == [["4", "5", "6"]]
+
+
+def test_a_column_by_which_lines_are_passed_over_must_be_there(tmp_path):
+    (bad,) = read(tmp_path / "f.csv", b"a,b,c\n1,2,3\n", skip={"d": [""]})
+    assert isinstance(bad, BadRow) and bad.reason == "missing-column"
+
+
+def test_refusals_say_what_to_set(tmp_path):
+    (bad,) = read(tmp_path / "f.csv", "台账,,\na,b,c\n".encode())
+    assert isinstance(bad, BadRow) and "where titles stand above, set header_row" in bad.detail
+    (bad,) = read(tmp_path / "f.csv", "a,b,c\n台账,,\n".encode("gb18030"))
+    assert isinstance(bad, BadRow) and 'try encoding = "gb18030"' in bad.detail
+
+
 def test_a_file_without_a_header(tmp_path):
     assert brief(read(tmp_path / "f.csv", b"1,2\n3,4\n", columns=["a", "b"])) == [["1", "2"], ["3", "4"]]
 

@@ -14,8 +14,8 @@ import pytest
 
 from adapters.keys import idempotency_key, row_key
 from adapters.kinds import KINDS
-from adapters.mapping import FeedMapping, load_mapping, parse_mapping
-from adapters.run import check
+from adapters.mapping import FeedMapping, load_mapping, open_source, parse_mapping
+from adapters.run import check, preview
 from adapters.source import Page, Row, Unusable
 from adapters.transform import Transform
 from ledger.errors import Malformed, NodeMissing, RecordRefused
@@ -69,6 +69,17 @@ REFUSED: dict[str, tuple[str, str]] = {
     "no key": (HEAD.replace('["k"]', "[]") + SOURCE + "[fields]\n", '"key" must name'),
     "a key twice": (HEAD.replace('["k"]', '["k", "k"]') + SOURCE + "[fields]\n", "names something twice"),
     "an unknown kind": (HEAD + '[source]\nkind = "cvs"\n[fields]\n', '"source.kind" is "cvs", did you mean "csv"?'),
+    "a Chinese name without quotes": (HEAD + SOURCE + '[fields]\n单位 = "x"\n', "needs quotes"),
+    "columns and a header": (
+        HEAD + SOURCE + 'columns = ["k"]\nheader_row = 2\n[fields]\n',
+        '"source.columns" is for a file without a header',
+    ),
+    "a header in row 0": (HEAD + SOURCE + "header_row = 0\n[fields]\n", '"source.header_row" must be from 1'),
+    "rows to skip that are no list": (
+        HEAD + SOURCE + 'skip = { k = "x" }\n[fields]\n',
+        '"source.skip.k" must be a list',
+    ),
+    "a word like no other": (HEAD + SOURCE + "qqq = 1\n[fields]\n", '"source.qqq" is unknown; known: columns,'),
     "an option of another kind": (HEAD + SOURCE + 'sheet = "S"\n[fields]\n', '"source.sheet" is unknown'),
     "no path": (HEAD + '[source]\nkind = "csv"\n[fields]\n', "exactly one of"),
     "a pattern as path": (HEAD + '[source]\nkind = "csv"\npath = "*.csv"\n[fields]\n', 'belongs under "glob"'),
@@ -91,6 +102,19 @@ BAD_FIELDS: dict[str, tuple[str, str]] = {
     "an unknown conversion": ('a = { column = "x", as = "int" }', 'is "int"'),
     "no column": ('a = { as = "integer" }', '"fields.a.column" is missing'),
     "a word that means nothing here": ('a = { column = "x", unit = "fen" }', 'has no meaning with as = "text"'),
+    "no format at all": ('a = { column = "x", as = "day", format = [] }', "must name at least one form"),
+    "a format of two kinds": (
+        'a = { column = "x", as = "datetime", format = ["unix", "%Y"] }',
+        "unix and unix-ms stand alone",
+    ),
+    "seconds that are a day": ('a = { column = "x", as = "day", format = "unix" }', 'with as = "datetime"'),
+    "an unknown unit": (
+        'a = { column = "x", as = "money", unit = { "$" = "dollar" } }',
+        '"fields.a.unit.$" is "dollar"',
+    ),
+    "no unit at all": ('a = { column = "x", as = "money", unit = {} }', "must name at least one unit"),
+    "a point between thousands": ('a = { column = "x", as = "integer", thousands = "." }', 'thousands" is "."'),
+    "rounding to no number of places": ('a = { column = "x", as = "decimal", round = -1 }', "must be from 0 to 20"),
     "money without a unit": ('a = { column = "x", as = "money" }', 'unit" is missing'),
     "blank and default": ('a = { column = "x", blank = "omit", default = "y" }', 'both "blank" and "default"'),
     "keep without a map": ('a = { column = "x", invalid = "keep" }', "only with a map"),
@@ -156,6 +180,9 @@ def convert(rule: str, value: Any) -> Any:
     return record(f"a = {{ column = 'x', {rule} }}", {"x": value}).get("a", "absent")
 
 
+UNITS = "{ '' = 'yuan', '元' = 'yuan', '万元' = 'wan' }"
+FORMS = "['%Y年%m月%d日', '%Y/%m/%d %H:%M']"
+
 MADE: list[tuple[str, Any, Any]] = [
     ("as = 'text'", " x ", "x"),
     ("strip = false", " x ", " x "),
@@ -169,6 +196,23 @@ MADE: list[tuple[str, Any, Any]] = [
     ("as = 'decimal'", 41.943359, "41.943359"),
     ("as = 'decimal'", Decimal("-0.10"), "-0.10"),
     ("as = 'decimal', multiply = '0.3048'", "10", "3.0480"),
+    ("as = 'decimal', round = 6", Decimal("29.801000000000002"), "29.801000"),
+    ("as = 'decimal', round = 2", "0.125", "0.13"),
+    ("as = 'decimal', round = 2", "-0.125", "-0.13"),
+    ("as = 'decimal', round = 6", "29.8", "29.8"),
+    ("as = 'decimal', round = 20", "9" * 20 + "." + "1" * 20, "9" * 20 + "." + "1" * 20),
+    ("as = 'decimal', round = 0, max = 90", "90.4", "90"),
+    ("as = 'decimal', thousands = ','", "1,234,567.89", "1234567.89"),
+    ("as = 'integer', thousands = ','", "12,345", 12345),
+    ("as = 'integer', thousands = ','", "-1,000", -1000),
+    ("as = 'integer', thousands = ','", "12345", 12345),
+    ("as = 'integer', thousands = '，'", "1，000", 1000),
+    ("as = 'money', unit = 'wan'", "1.25", 1_250_000),
+    ("as = 'money', unit = 'yuan', thousands = ','", "1,500.00", 150_000),
+    (f"as = 'money', unit = {UNITS}, thousands = ','", "￥8,000.00", 800_000),
+    (f"as = 'money', unit = {UNITS}, thousands = ','", "1,200 元", 120_000),
+    (f"as = 'money', unit = {UNITS}", "0.5万元", 500_000),
+    (f"as = 'money', unit = {UNITS}", "500", 50_000),
     ("as = 'money', unit = 'yuan'", "12.5", 1250),
     ("as = 'money', unit = 'jiao'", "3", 30),
     ("as = 'money', unit = 'fen'", Decimal("7"), 7),
@@ -183,6 +227,16 @@ MADE: list[tuple[str, Any, Any]] = [
     ("as = 'datetime'", "2024-03-05 14:30", "2024-03-05T14:30:00+08:00"),
     ("as = 'datetime'", "2024-03-05T14:30:00Z", "2024-03-05T14:30:00+00:00"),
     ("as = 'datetime', format = '%Y%m%d%H%M'", "202403051430", "2024-03-05T14:30:00+08:00"),
+    (f"as = 'date', format = {FORMS}", "2024年3月5日", "2024-03-05T00:00:00+08:00"),
+    (f"as = 'date', format = {FORMS}", "2024/3/5 14:30", "2024-03-05T00:00:00+08:00"),
+    (f"as = 'day', format = {FORMS}", "2024/3/5 14:30", "2024-03-05"),
+    (f"as = 'datetime', format = {FORMS}", "2024/3/5 14:30", "2024-03-05T14:30:00+08:00"),
+    ("as = 'day', format = ['%d/%m/%Y', '%m/%d/%Y']", "05/05/2024", "2024-05-05"),
+    ("as = 'datetime', format = 'unix'", 1709620200, "2024-03-05T14:30:00+08:00"),
+    ("as = 'datetime', format = 'unix-ms'", "1709620200500", "2024-03-05T14:30:00.500000+08:00"),
+    ("as = 'datetime', format = 'unix', zone = 'UTC'", "-1", "1969-12-31T23:59:59+00:00"),
+    ("one_line = true", "人民路\r\n  1号 ", "人民路 1号"),
+    ("one_line = true, max_chars = 3", "a\nb", "a b"),
     ("map = { a = 'b' }", "a", "b"),
     ("map = { a = 'b' }, invalid = 'keep'", "c", "c"),
     ("map = { a = 'b' }, invalid = 'omit'", "c", "absent"),
@@ -213,11 +267,29 @@ NOT_MADE: list[tuple[str, Any, str]] = [
     ("as = 'decimal', places = 2", "1.234", "bad-decimal"),
     ("as = 'decimal', max = 90", "90.0001", "out-of-range"),
     ("as = 'money', unit = 'yuan'", "0.001", "bad-money"),
+    ("as = 'decimal', round = 2, max = 90", "90.005", "out-of-range"),
+    ("as = 'integer', thousands = ','", "12,00", "bad-integer"),
+    ("as = 'integer', thousands = ','", "1,2345", "bad-integer"),
+    ("as = 'integer', thousands = ','", ",123", "bad-integer"),
+    ("as = 'integer', thousands = ','", "1，000", "bad-integer"),
+    ("as = 'decimal', thousands = ','", "1.234,5", "bad-decimal"),
+    ("as = 'money', unit = 'yuan'", "￥1", "bad-decimal"),
+    ("as = 'money', unit = 'wan'", "0.0000001", "bad-money"),
+    (f"as = 'money', unit = {UNITS}", "1,200元", "bad-decimal"),
+    (f"as = 'money', unit = {UNITS}", "5美元", "bad-money"),
+    (f"as = 'money', unit = {UNITS}", "万元", "bad-money"),
+    ("as = 'money', unit = { '元' = 'yuan' }", "500", "bad-money"),
     ("as = 'boolean'", "yes", "bad-boolean"),
     ("as = 'date'", "2024-W10-2", "bad-date"),
     ("as = 'date'", datetime(2024, 3, 5, 1), "bad-date"),  # noqa: DTZ001
     ("as = 'date', format = '%d/%m/%Y'", "03/13/2024", "bad-date"),
     ("as = 'datetime'", "2024-03-05", "bad-time"),
+    (f"as = 'date', format = {FORMS}", "2024年2月30日", "bad-date"),
+    ("as = 'day', format = ['%d/%m/%Y', '%m/%d/%Y']", "03/04/2024", "bad-date"),
+    ("as = 'datetime', format = ['%d/%m/%Y %H', '%m/%d/%Y %H']", "03/04/2024 5", "bad-time"),
+    ("as = 'datetime', format = 'unix'", "1.5", "bad-time"),
+    ("as = 'datetime', format = 'unix'", "1709620200500", "bad-time"),
+    ("one_line = true, max_chars = 2", "a\nb", "too-long"),
     ("as = 'datetime'", date(2024, 3, 5), "bad-time"),
     ("as = 'datetime', zone = 'America/Chicago'", "2013-03-10 02:30", "bad-time"),
     ("as = 'datetime', zone = 'America/Chicago'", "2013-11-03 01:30", "bad-time"),
@@ -290,6 +362,45 @@ def test_lists_leave_out_entries_without_a_value():
     )
     assert record("a = 'k'", {"o1": "7", "o2": ""}, more) == {"a": "1", "officers": [{"id": "7", "rank": "r"}]}
     assert record("a = 'k'", {"o1": "", "o2": ""}, more) == {"a": "1"}
+
+
+EACH: dict[str, tuple[Any, list[dict[str, Any]] | str]] = {
+    "a list of objects": (
+        [{"no": "7", "name": "张"}, {"no": "8", "name": ""}],
+        [{"id": "7", "name": "张"}, {"id": "8"}],
+    ),
+    "an empty list": ([], []),
+    "nothing": (None, []),
+    "a blank text": (" ", []),
+    "an entry without the member": ([{"name": "张"}], "blank"),
+    "texts where objects are wanted": (["7"], "blank"),
+    "an object": ({"no": "7"}, "nested"),
+    "a number": (7, "nested"),
+    "an entry that is a list": ([{"no": ["7"]}], "nested"),
+}
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_a_column_that_holds_a_list_gives_an_object_for_each_entry(name):
+    value, expected = EACH[name]
+    more = "[[lists.officers]]\neach = 'o'\nid = 'no'\nname = { column = 'name', blank = 'omit' }\n"
+    if isinstance(expected, str):
+        with pytest.raises(RecordRefused) as caught:
+            record("a = 'k'", {"o": value}, more)
+        assert caught.value.reason == expected
+    else:
+        assert record("a = 'k'", {"o": value}, more).get("officers", []) == expected
+
+
+def test_texts_of_a_list_and_parts_of_a_text_are_entries_too():
+    more = "[[lists.violations]]\neach = 'v'\nsplit = '；'\ntext = '#text'\n"
+    expected = [{"text": "软管老化"}, {"text": "未装报警器"}]
+    for value in ("软管老化； 未装报警器；", ["软管老化", "未装报警器"]):
+        assert record("a = 'k'", {"v": value}, more)["violations"] == expected
+    feed = mapping("a = 'k'", more)
+    assert feed.columns == {"k", "v"}
+    with pytest.raises(Malformed, match="split"):
+        mapping("a = 'k'", "[[lists.violations]]\nsplit = ';'\ntext = 'v'\n")
 
 
 def test_every_record_names_mapping_version_and_row():
@@ -388,6 +499,24 @@ def test_check_names_what_is_not_mapped_and_what_is_doubtful():
     assert [finding.code for finding in check(mapping("a = 'k'"), Rows()).findings] == ["empty"]
 
 
+def test_columns_that_order_a_source_need_not_be_mapped():
+    sources = (
+        'kind = "sql"\nurl_env = "DB"\ntable = "t"\ncursor = ["at"]\n',
+        'kind = "rest"\nurl = "https://api.example/"\npages = "none"\nsince = "at"\nsince_param = "after"\n',
+    )
+    for source in sources:
+        feed = parse(f"{HEAD}[source]\n{source}[fields]\na = 'k'\n")
+        assert check(feed, Rows({"k": "1", "at": "2"})).clean
+
+
+def test_check_groups_what_has_one_cause():
+    feed = mapping("a = 'k'", "[[attachments]]\ncolumn = 'f'\nbase = 'photos'\n")
+    report = check(feed, Rows({"k": "1", "f": "1.jpg"}, {"k": "2", "f": "2.jpg"}))
+    (finding,) = report.findings
+    assert finding.sentence.startswith('2 of 2 rows: attachment "1.jpg" is not there')
+    assert 'below "photos", beside the mapping file' in finding.sentence
+
+
 def examples() -> list[str]:
     text = (ROOT / "docs" / "mappings.md").read_text(encoding="utf-8")
     return re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
@@ -410,7 +539,8 @@ def test_the_example_in_the_documentation_makes_a_record_of_its_type(tmp_path):
 def test_the_other_examples_in_the_documentation_are_read():
     rest = [text for text in examples()[1:] if not text.startswith("[source]") or "[tables" in text]
     (files,) = (text for text in rest if "[attachments.url]" in text)
-    officers, table = (text for text in rest if text != files)
+    each, officers, table = (text for text in rest if text != files)
+    assert mapping("a = 'k'", each).lists.keys() == {"officers", "violations"}
     assert parse(f"{HEAD}{SOURCE}[fields]\na = 'k'\n{files}").attachments[0].url is not None
     assert mapping("a = 'k'", officers).lists.keys() == {"officers"}
     assert parse(HEAD + table).fields["result"].table == {"合格": "pass", "不合格": "fail"}
@@ -419,6 +549,30 @@ def test_the_other_examples_in_the_documentation_are_read():
     assert kinds == set(KINDS) - {"csv", "jsonl", "xlsx", "sql"}
     for text in sources:
         parse(f"{HEAD}{text}\n[fields]\na = 'k'\n")
+
+
+def test_the_export_in_the_documentation_is_read_as_it_is(tmp_path):
+    text = (ROOT / "docs" / "mappings.md").read_text(encoding="utf-8")
+    (export,) = re.findall(r"```csv\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "台账.csv").write_text(export, encoding="gb18030")
+    (example,) = (found for found in examples() if "header_row" in found)
+    (more,) = re.findall(r"```text\n(skip.*?)```", text, re.DOTALL)
+    head = HEAD.replace('["k"]', '["编号"]') + 'ignore = ["罚款"]\n'
+    feed = parse(head + example, tmp_path)
+    shown = preview(feed, open_source(feed), 10)
+    made = [row.record for row in shown if row.record is not None]
+    assert [row.position for row in shown] == ["台账.csv:4", "台账.csv:6", "台账.csv:8"]
+    assert [(row["occurred_at"][:10], row["place"]["address"]) for row in made] == [
+        ("2026-03-04", "人民路 1号"), ("2026-03-05", "人民路2号"), ("2026-03-06", "人民路3号"),
+    ]  # fmt: skip
+    assert [len(row["subjects"]) for row in made] == [2, 2, 1]
+    skip, fine = more.splitlines()
+    text = re.sub(r"(?m)^skip .*$", skip, example).replace("[fields]\n", f"[fields]\n{fine}\n")
+    fined = parse(head.replace('ignore = ["罚款"]\n', "") + text, tmp_path)
+    assert [row.record["fine_fen"] for row in preview(fined, open_source(fined), 10) if row.record] == [
+        150_000,
+        1_200_000,
+    ]
 
 
 def test_every_reason_is_documented():

@@ -96,6 +96,18 @@ def test_a_rival_that_nobody_set_aside_is_missing(one, rows, row):
     assert one.reconcile().fits
 
 
+def test_a_row_in_the_ledger_that_is_refused_now_is_not_called_missing(desk, rows, row):
+    desk.harness.write(rows(3))
+    desk.run()
+    desk.harness.write([row(0), row(1, count="x"), row(2), row(7, count="x")])
+    found = desk.reconcile()
+    assert (found.refused, found.missing, found.fitting) == (1, 1, 2) and not found.fits
+    assert [(item.kind, item.key) for item in found.differences] == [
+        ("missing", "shops/r00007"),
+        ("refused", "shops/r00001"),
+    ]
+
+
 @pytest.mark.parametrize("kind", ["webhook"])
 def test_a_source_that_gives_messages_once_cannot_be_compared(kind, sqlite_parts, tmp_path, harness_of):
     harness = harness_of(kind, tmp_path)

@@ -89,6 +89,11 @@ def test_rows_without_a_cursor_value_are_set_aside_every_time(url):
     assert values(found) == ["a"]
     bad = [row for page in found for row in page.rows if isinstance(row, BadRow)]
     assert [row.reason for row in bad] == ["blank-cursor"] * 3
+    assert sorted(row.detail.partition("so the row")[2] for row in bad) == [
+        " (id = b) has no place in the order of reading",
+        " (seq = 2) has no place in the order of reading",
+        " has no place in the order of reading",
+    ]
     again = pages(url, marks={"t": found[-1].mark or ""})
     assert [row for page in again for row in page.rows if isinstance(row, BadRow)] == bad
 

@@ -67,6 +67,14 @@ def edited(data: bytes, change: Callable[[str], str], member: str = "xl/workshee
 TWO = table(["a", "b"], [1, 2], [3, 4])
 
 
+def test_titles_above_the_header_and_lines_that_are_no_rows(tmp_path):
+    data = book(table(["ledger"], ["of today"], ["a", "b"], [1, 2], [None, 9], [" total ", 11], [5, "total"]))
+    skip = {"a": ["", "total"]}
+    assert brief(read(tmp_path / "f.xlsx", data, header_row=3, skip=skip)) == [[1, 2], [5, "total"]]
+    (bad,) = read(tmp_path / "f.xlsx", data, header_row=3, skip={"c": [""]})
+    assert isinstance(bad, BadRow) and bad.reason == "missing-column"
+
+
 def merged(sheet: Any) -> None:
     TWO(sheet)
     sheet["A4"], sheet["B4"] = "x", "y"
