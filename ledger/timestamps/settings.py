@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from cryptography.x509 import Certificate
+from typing import TYPE_CHECKING, Any
 
 from ledger.errors import Malformed
-from ledger.formats.timestamp import read_roots
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,9 @@ class AuthoritySettings:
     certificates: tuple[Certificate, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        # certificates take a while to import, and most nodes name no authority
+        from ledger.formats.timestamp import read_roots
+
         if not all(isinstance(text, str) and text for text in (self.name, self.url, self.roots)):
             raise ValueError("a time-stamping authority needs the texts name, url and roots")
         if len(self.name) > 100 or not self.name.isprintable():
