@@ -18,7 +18,7 @@ lint: $(VENV)/.test  ## style, types, architecture rules
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-verifier: $(VENV)/.run  ## dist/yunxi-verify.pyz: the court's verifier in one file
+verifier: $(VENV)/.run  ## dist/yunxi-verify.pyz and .html: the court's verifier in one file
 	$(BIN)/python scripts/build_verifier.py
 
 bench: $(VENV)/.run  ## the table of costs, as text and JSON

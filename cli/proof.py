@@ -26,6 +26,7 @@ from cli.frame import (
     say,
     write_file,
 )
+from cli.terminal import read_recipient
 from cli.witness import comparison_json, show_comparison
 
 if TYPE_CHECKING:
@@ -63,6 +64,9 @@ def audit(
     witness: Annotated[
         list[str] | None, typer.Option(metavar="URL", help="Compare with what this witness was shown, too.")
     ] = None,
+    recipient_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A department's recipient key: opens what its terminals sealed.")
+    ] = None,
     node_dir: NodeOption = HERE,
     as_json: JsonOption = False,
 ) -> int:
@@ -70,13 +74,14 @@ def audit(
     from ledger.audit import audit_node
     from ledger.witness.compare import compare_node
 
+    recipient = read_recipient(recipient_key) if recipient_key else None
     with open_node(node_dir) as node, progress_bar(shown=not as_json) as progress:
 
         def begin(log: Any) -> Callable[[int], None]:
             task = progress.add_task(log.department, total=log.size)
             return lambda done: progress.advance(task, done)
 
-        found = audit_node(node, department, check_signatures=not skip_signatures, begin=begin)
+        found = audit_node(node, department, check_signatures=not skip_signatures, recipient=recipient, begin=begin)
         compared = compare_node(node, department, witness) if witness else None
     first = found.first()
     if as_json:
@@ -111,6 +116,9 @@ def _show_audit(found: NodeAudit) -> None:
         say(f"First finding, {first.department}, {first.where}: {first.sentence}.")
         for kind, count in sum((log.counts for log in found.logs), type(found.logs[0].counts)()).items():
             say(f"  {count:,} x {kind}")
+    elsewhere = sum(log.sealed_elsewhere for log in found.logs)
+    if elsewhere:
+        say(f"{counted(elsewhere, 'record')} sealed by terminals for their departments, not opened here.")
     if found.chain_problem:
         err.print(f"The chain could not be asked, so nothing was compared with it: {found.chain_problem}", markup=False)
     elif not total:
@@ -131,19 +139,25 @@ def verify(context: typer.Context) -> None:
 @commands.command()
 @answering
 def verifier(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write it.")] = Path(
-        "yunxi-verify.pyz"
-    ),
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Where to write it (yunxi-verify.pyz or .html)."),
+    ] = None,
+    html: Annotated[bool, typer.Option("--html", help="One HTML page that needs a browser alone.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the verifier for courts: one file that runs offline with Python and `cryptography` alone."""
+    """Write the verifier for courts: one file that runs offline with Python and `cryptography`, or in a browser."""
+    from ledger.verifier_html import build_page
     from ledger.verifier_zipapp import build_verifier
 
+    target = output or Path("yunxi-verify.html" if html else "yunxi-verify.pyz")
     try:
-        build_verifier(output)
+        (build_page if html else build_verifier)(target)
     except OSError as error:
-        raise not_written(output, error) from error
+        raise not_written(target, error) from error
     if as_json:
-        print_json({"file": output})
-        return
-    say(f"Wrote {output}. It runs with: python {output} FILE ... --trust trust.json")
+        print_json({"file": target})
+    elif html:
+        say(f"Wrote {target}. Open it in a browser and drop the files in; it needs no network.")
+    else:
+        say(f"Wrote {target}. It runs with: python {target} FILE ... --trust trust.json")

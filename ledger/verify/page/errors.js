@@ -9,6 +9,8 @@ export class YunxiError extends Error {
         // set where the recipe itself refuses: a key of the table of reasons, and the values of its sentence
         this.reason = null;
         this.values = null;
+        // the number of the step of the recipe that refused; null where none did
+        this.step = null;
     }
 
     get code() {
@@ -83,3 +85,28 @@ export const ERRORS = Object.fromEntries(
         AnchorInvalid,
     ].map((kind) => [kind.code, kind]),
 );
+
+// What `work` gives; whatever it throws is marked as refused by step `number` of the recipe.
+export async function inStep(number, work) {
+    try {
+        return await work();
+    } catch (error) {
+        throw marked(error, number);
+    }
+}
+
+// The same for work that need not be waited for.
+export function inStepNow(number, work) {
+    try {
+        return work();
+    } catch (error) {
+        throw marked(error, number);
+    }
+}
+
+function marked(error, number) {
+    if (error instanceof YunxiError) {
+        error.step ??= number;
+    }
+    return error;
+}

@@ -18,7 +18,7 @@ const ANCHORED = keccak256(encode("Anchored(bytes32,uint64,bytes32,uint64,addres
 const ANCHOR = ["chain_id", "contract", "log_id", "size", "root"];
 const LISTS = ["headers", "transaction_proof", "receipt_proof"];
 const MEMBERS = ["format", "anchor", "headers", "index", "transaction_proof", "receipt_proof"];
-const BYTES = /^0x(?:[0-9a-f]{2})+$/;
+const BYTES = /^0x[0-9a-f]+$/;
 
 // {claim: {chainId, contract[20], logId[32], size, root[32]}, headers, index, transactionProof, receiptProof}
 export function parseEvidence(data) {
@@ -115,7 +115,7 @@ function byteStrings(value, name) {
 }
 
 function bytesOf(value, name) {
-    if (!isText(value) || !BYTES.test(value)) {
+    if (!isText(value) || !BYTES.test(value) || value.length % 2 !== 0) {
         throw new Malformed(WHAT, `${name} must be 0x and pairs of lowercase hex digits`);
     }
     return fromHex(value.slice(2));

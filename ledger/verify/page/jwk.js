@@ -3,7 +3,7 @@
 import { b64urlDecode, b64urlEncode } from "./encoding.js";
 import { Malformed } from "./errors.js";
 import { checkEd25519 } from "./note.js";
-import { isOnCurve } from "./secp256k1.js";
+import { pointAt } from "./secp256k1.js";
 import { sha256 } from "./sha256.js";
 import { canonical } from "./strictjson.js";
 import { encode, isText, toInteger } from "./text.js";
@@ -22,8 +22,8 @@ export function toPublicKey(jwk) {
         return { kind: crv, public: coordinate(jwk, "x") };
     }
     if (kty === "EC" && crv === "secp256k1") {
-        const point = ["x", "y"].map((name) => toInteger(coordinate(jwk, name)));
-        if (!isOnCurve(point)) {
+        const point = pointAt(...["x", "y"].map((name) => toInteger(coordinate(jwk, name))));
+        if (point === null) {
             throw new Malformed("JWK", `not a ${crv} public key`);
         }
         return { kind: crv, point };

@@ -15,8 +15,11 @@ const G = [
 ];
 const INFINITY = [1n, 1n, 0n];
 
-export function isOnCurve([x, y]) {
-    return x < P && y < P && (y * y - x * x * x - 7n) % P === 0n;
+// The point [x, y] of the curve, null where there is none; coordinates beyond the field are taken modulo it, as
+// OpenSSL does.
+export function pointAt(x, y) {
+    const [left, right] = [x % P, y % P];
+    return modulo(right * right - left * left * left - 7n, P) === 0n ? [left, right] : null;
 }
 
 // The point [x, y] of the key that made `signature` (r[32], s[32], parity) over `digest`, 32 bytes.

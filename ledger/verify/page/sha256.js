@@ -1,10 +1,11 @@
 // SHA-256 (FIPS 180-4) in constant memory and without waiting: WebCrypto takes whole buffers only, and a video does not
 // fit into one. `page.js` compares it with WebCrypto's before anything is verified.
 
-const START = new Uint32Array([
+// signed words: engines keep them as plain machine integers
+const START = Int32Array.from([
     0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
-]);
-const ROUNDS = new Uint32Array(roundConstants());
+], (word) => word | 0);
+const ROUNDS = Int32Array.from(roundConstants(), (word) => word | 0);
 
 // The digest of all parts after one another.
 export function sha256(...parts) {
@@ -18,7 +19,7 @@ export function sha256(...parts) {
 export class Sha256 {
     #state = START.slice();
     #block = new Uint8Array(64);
-    #words = new Uint32Array(64);
+    #words = new Int32Array(64);
     #length = 0;
 
     update(data) {
@@ -45,24 +46,34 @@ export class Sha256 {
         tail.setUint32(4, bits % 2 ** 32);
         this.update(padding);
         const digest = new DataView(new ArrayBuffer(32));
-        this.#state.forEach((word, n) => digest.setUint32(4 * n, word));
+        this.#state.forEach((word, n) => digest.setInt32(4 * n, word));
         return new Uint8Array(digest.buffer);
     }
 
+    // no arrays inside the loops: this is where a video spends its time
     #compress() {
         const w = this.#words;
         const block = this.#block;
+        const state = this.#state;
         for (let t = 0; t < 16; t++) {
             const at = 4 * t;
             w[t] = (block[at] << 24) | (block[at + 1] << 16) | (block[at + 2] << 8) | block[at + 3];
         }
         for (let t = 16; t < 64; t++) {
-            const [x, y] = [w[t - 15], w[t - 2]];
+            const x = w[t - 15];
+            const y = w[t - 2];
             const s0 = ((x >>> 7) | (x << 25)) ^ ((x >>> 18) | (x << 14)) ^ (x >>> 3);
             const s1 = ((y >>> 17) | (y << 15)) ^ ((y >>> 19) | (y << 13)) ^ (y >>> 10);
-            w[t] = w[t - 16] + s0 + w[t - 7] + s1;
+            w[t] = (w[t - 16] + s0 + w[t - 7] + s1) | 0;
         }
-        let [a, b, c, d, e, f, g, h] = this.#state;
+        let a = state[0];
+        let b = state[1];
+        let c = state[2];
+        let d = state[3];
+        let e = state[4];
+        let f = state[5];
+        let g = state[6];
+        let h = state[7];
         for (let t = 0; t < 64; t++) {
             const s1 = ((e >>> 6) | (e << 26)) ^ ((e >>> 11) | (e << 21)) ^ ((e >>> 25) | (e << 7));
             const t1 = (h + s1 + ((e & f) ^ (~e & g)) + ROUNDS[t] + w[t]) | 0;
@@ -77,9 +88,14 @@ export class Sha256 {
             b = a;
             a = (t1 + t2) | 0;
         }
-        [a, b, c, d, e, f, g, h].forEach((word, n) => {
-            this.#state[n] += word;
-        });
+        state[0] += a;
+        state[1] += b;
+        state[2] += c;
+        state[3] += d;
+        state[4] += e;
+        state[5] += f;
+        state[6] += g;
+        state[7] += h;
     }
 }
 

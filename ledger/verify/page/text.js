@@ -40,8 +40,10 @@ export function decodeUtf8(data, what) {
 }
 
 export function decodeAscii(data, what) {
-    if (data.some((byte) => byte > 0x7f)) {
-        throw new Malformed(what, "not ASCII");
+    for (let at = 0; at < data.length; at++) {
+        if (data[at] > 0x7f) {
+            throw new Malformed(what, "not ASCII");
+        }
     }
     return DECODER.decode(data);
 }
@@ -140,7 +142,11 @@ export function byCodePoints(a, b) {
 // --- bytes ---
 
 export function equal(a, b) {
-    return a.length === b.length && a.every((byte, n) => byte === b[n]);
+    let same = a.length === b.length;
+    for (let n = 0; same && n < a.length; n++) {
+        same = a[n] === b[n];
+    }
+    return same;
 }
 
 export function concat(...parts) {
