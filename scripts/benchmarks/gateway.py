@@ -1,7 +1,8 @@
-"""The gateway over HTTP, one worker, one node with its chain: signed requests that were made before the clock starts.
+"""The gateway over HTTP, one node with its chain: signed requests that were made before the clock starts. One process
+on SQLite; and two on PostgreSQL, when YUNXI_TEST_POSTGRES names a server.
 
 The client is a bare socket loop, so that it takes little of the machine; on two cores it still shares them with the
-server and the chain. `CPU` is what the server's process used, which a busy machine changes least.
+server, the database and the chain. `CPU` is what the server's processes used, which a busy machine changes least.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import quantiles
 from tempfile import TemporaryDirectory
@@ -24,11 +25,13 @@ from urllib.parse import urlsplit
 import orjson
 
 from benchmarks.base import DEPARTMENT, MILLION, Options, Row, record
+from benchmarks.postgres import VARIABLE, database
 from ledger.chain import embedded
 from ledger.departments import add_department
 from ledger.http_signatures import Target, sign_request
 from ledger.keys import FileKeyAgent, Signer
 from ledger.node import Node, create_node
+from ledger.settings import DEFAULT_DATABASE
 
 CONNECTIONS = 32
 YUNXI = Path(sys.executable).parent / "yunxi"
@@ -65,16 +68,30 @@ class Server:
         return "\r\n".join([*lines, "", ""]).encode() + (body or b"")
 
     def cpu(self) -> float:
-        """Seconds of processor time that the process used so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        """Seconds of processor time that its processes used so far."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return sum(_ticks(pid) for pid in (self.pid, *children)) / TICKS
+
+
+def _ticks(pid: int | str) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 
 
 def measure(options: Options) -> Iterator[Row]:
-    """Single records, records by the hundred, and reading one's own; `options.records` requests of the first."""
+    """Single records, records by the hundred, and reading one's own; a quarter of `options.records` requests of the
+    first."""
+    yield from _measure(options, DEFAULT_DATABASE, 1)
+    if server := os.environ.get(VARIABLE):
+        with database(server) as url:
+            for row in _measure(options, url, 2):
+                yield replace(row, what=f"PostgreSQL, 2 workers: {row.what}")
+
+
+def _measure(options: Options, url: str, workers: int) -> Iterator[Row]:
     count = max(options.records // 4, 200)
-    with _serving() as server:
-        _run(server, [_submission(server, number, 1) for number in range(200)])  # whatever is loaded at first use
+    with _serving(url, workers) as server:
+        _run(server, [_submission(server, number, 1) for number in range(400)])  # whatever is loaded at first use
         bodies = [_submission(server, 10_000 + number, 1) for number in range(count)]
         yield from _rows("POST one record", _run(server, bodies), 1, "≥ 1,000 requests/s, p99 < 50 ms")
         bodies = [_submission(server, 1_000_000 + number * 100, 100) for number in range(max(count // 50, 20))]
@@ -127,17 +144,19 @@ async def _send_all(server: Server, requests: list[bytes]) -> Load:
 
 
 @contextmanager
-def _serving() -> Iterator[Server]:
+def _serving(url: str, workers: int) -> Iterator[Server]:
     with TemporaryDirectory(prefix="yunxi-bench-") as directory:
         node_dir = Path(directory) / "node"
-        create_node(node_dir, consortium="bench.example")
+        create_node(node_dir, consortium="bench.example", database=url)
         node = Node.open(node_dir)
         add_department(node, DEPARTMENT, "市场监管 | Market supervision")
         node.close()
         with (node_dir / "node.toml").open("a") as settings:
             settings.write("\n[gateway]\nrate_per_second = 1_000_000\nrate_burst = 1_000_000\n")
         process = subprocess.Popen(
-            [YUNXI, "serve", "--node", node_dir, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            [YUNXI, "serve", "--node", node_dir, "--port", "0", "--workers", str(workers)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
         try:
             assert process.stdout is not None

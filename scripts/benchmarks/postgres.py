@@ -32,7 +32,7 @@ def measure(options: Options) -> Iterator[Row]:
     seconds: dict[int, list[float]] = {workers: [] for workers in WORKERS}
     for _ in range(runs):
         for workers in WORKERS:
-            with _database(server) as url, new_ledger(url) as ledger:
+            with database(server) as url, new_ledger(url) as ledger:
                 seconds[workers].append(_run(ledger.directory, url, workers, batch))
     for workers, taken in seconds.items():
         what = f"one log, {workers} worker process{'es' if workers > 1 else ''}, batches of {batch:,}"
@@ -71,7 +71,8 @@ def _work(directory: Path, url: str, worker: int, batch: int, ready: Barrier, do
 
 
 @contextmanager
-def _database(server: str) -> Iterator[str]:
+def database(server: str) -> Iterator[str]:
+    """The URL of a new database on a server, dropped afterwards."""
     url = make_url(server).set(drivername="postgresql+psycopg")
     name = f"yunxi_bench_{uuid.uuid4().hex[:12]}"
     engine = create_engine(url, isolation_level="AUTOCOMMIT")

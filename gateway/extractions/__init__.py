@@ -1,0 +1,1 @@
+"""Extractions: the owner decides, logs and sends; the requester verifies, logs and keeps. See docs/extractions.md."""
