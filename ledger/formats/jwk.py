@@ -21,6 +21,9 @@ from ledger.errors import Malformed
 from ledger.formats.encoding import b64url_decode, b64url_encode
 from ledger.formats.note import check_ed25519
 
+_FIELD = 2**256 - 2**32 - 977
+"""The prime of secp256k1's field (SEC 2 section 2.4.1)."""
+
 PublicKey = Ed25519PublicKey | X25519PublicKey | EllipticCurvePublicKey
 
 _REQUIRED = {"OKP": ("crv", "kty", "x"), "EC": ("crv", "kty", "x", "y")}
@@ -52,6 +55,8 @@ def to_public_key(jwk: dict[str, Any]) -> PublicKey:
             return X25519PublicKey.from_public_bytes(_coordinate(jwk, "x"))
         if (kty, crv) == ("EC", "secp256k1"):
             x, y = (int.from_bytes(_coordinate(jwk, name), "big") for name in ("x", "y"))
+            if max(x, y) >= _FIELD:
+                raise Malformed("JWK", "not a secp256k1 public key")  # the library would reduce it: one key, two texts
             return EllipticCurvePublicNumbers(x, y, SECP256K1()).public_key()
     except ValueError as error:
         raise Malformed("JWK", f"not a {crv} public key") from error

@@ -111,3 +111,18 @@ def test_no_thumbprint_without_the_required_members(jwk: dict[str, Any]) -> None
 def test_no_jwk_for_another_curve() -> None:
     with pytest.raises(Malformed, match="secp256k1"):
         from_public_key(generate_private_key(SECP256R1()).public_key())
+
+
+def test_a_coordinate_beyond_the_field_is_no_second_text_of_a_key() -> None:
+    prime = 2**256 - 2**32 - 977
+    # x = 1 is on the curve: y squared is 8
+    y = pow(8, (prime + 1) // 4, prime)
+    assert y * y % prime == 8
+
+    def jwk(x: int) -> dict[str, str]:
+        text = {name: b64url_encode(value.to_bytes(32, "big")) for name, value in (("x", x), ("y", y))}
+        return {"kty": "EC", "crv": "secp256k1", **text}
+
+    assert from_public_key(to_public_key(jwk(1))) == jwk(1)
+    with pytest.raises(Malformed, match="secp256k1"):
+        to_public_key(jwk(1 + prime))

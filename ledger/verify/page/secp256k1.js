@@ -15,11 +15,12 @@ const G = [
 ];
 const INFINITY = [1n, 1n, 0n];
 
-// The point [x, y] of the curve, null where there is none; coordinates beyond the field are taken modulo it, as
-// OpenSSL does.
+// The point [x, y] of the curve, null where there is none; a coordinate beyond the field is none.
 export function pointAt(x, y) {
-    const [left, right] = [x % P, y % P];
-    return modulo(right * right - left * left * left - 7n, P) === 0n ? [left, right] : null;
+    if (x >= P || y >= P) {
+        return null;
+    }
+    return modulo(y * y - x * x * x - 7n, P) === 0n ? [x, y] : null;
 }
 
 // The point [x, y] of the key that made `signature` (r[32], s[32], parity) over `digest`, 32 bytes.
