@@ -121,6 +121,14 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
+def officer_of(text: str) -> dict[str, str]:
+    """The officer that `--by ID:NAME` names. Raises CouldNotRun."""
+    number, _, name = text.partition(":")
+    if not number.strip() or not name.strip():
+        raise CouldNotRun(f"--by must be ID:NAME, like XF0001:王建国, not {text!r}")
+    return {"id": number.strip(), "name": name.strip()}
+
+
 def local_time(seconds: float) -> str:
     """A moment on this machine's clock, with its offset."""
     return datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "seconds")

@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.frame import HERE, JsonOption, NodeOption, answering, counted, open_node, print_json, say, write_pieces
+from cli.frame import (
+    HERE,
+    JsonOption,
+    NodeOption,
+    answering,
+    counted,
+    officer_of,
+    open_node,
+    print_json,
+    say,
+    write_pieces,
+)
 from ledger.errors import CouldNotRun, Malformed
 
 if TYPE_CHECKING:
@@ -206,7 +217,7 @@ def _derive(
     output: Path | None,
 ) -> Acknowledged:
     media_records = _library("adapters.media_records")
-    officer = _officer(by)
+    officer = officer_of(by)
     with open_node(node_dir) as node, _workspace() as directory:
         with node.database.reading() as connection:
             record = node.reader.open(connection, record_id).record()
@@ -245,13 +256,6 @@ def _workspace() -> Iterator[Path]:
     # decrypted for as long as the command runs, in a directory that nobody else may read
     with tempfile.TemporaryDirectory(prefix="yunxi-media-") as directory:
         yield Path(directory)
-
-
-def _officer(text: str) -> dict[str, str]:
-    number, _, name = text.partition(":")
-    if not number.strip() or not name.strip():
-        raise CouldNotRun(f"--by must be ID:NAME, like XF0001:王建国, not {text!r}")
-    return {"id": number.strip(), "name": name.strip()}
 
 
 def _span(text: str) -> tuple[int, int]:

@@ -53,13 +53,13 @@ def seal(
     from ledger.record_types import MAX_RECORD_BYTES
     from ledger.submission import AttachmentSource, Refused, Submission
 
-    data = read_bounded(record, MAX_RECORD_BYTES)
+    data = read_bounded(record, MAX_RECORD_BYTES, "record", "move bulk into attachments")
     content = loads_object(data, what=f"record {record}", max_bytes=MAX_RECORD_BYTES)
     sources = tuple(AttachmentSource(path, path.name, media_type_of(path)) for path in attach or ())
     own_key = f"file/{hashlib.sha256(data).hexdigest()}"
     submission = Submission(own_key if key is None else key, content, sources)
     with open_node(node_dir) as node:
-        department = _department_of(node, content)
+        department = department_of(node, content)
         outcome = node.intake.submit(department, [submission])[0]
         if isinstance(outcome, Refused):
             raise type(outcome.error)(outcome.error.reason, f"{record}: {outcome.error}")
@@ -80,7 +80,8 @@ def _show_sealed(outcome: Acknowledged, department: str, outcomes: list[Outcome]
     show_anchors(outcomes)
 
 
-def _department_of(node: Node, content: dict[str, Any]) -> str:
+def department_of(node: Node, content: dict[str, Any]) -> str:
+    """The department that a record names, or the node's only one. Raises CouldNotRun, RecordRefused."""
     from ledger.store.reading import read_logs
 
     department = content.get("department")
@@ -132,6 +133,8 @@ def records(
 def show(record_id: RecordArgument, node_dir: NodeOption = HERE, as_json: JsonOption = False) -> None:
     """Show a record of this node in plain text, after checking it against its statement."""
     with open_node(node_dir) as node, node.database.reading() as connection:
+        if _show_destroyed(node, connection, record_id, as_json=as_json):
+            return
         presentation = node.reader.open(connection, record_id)
     record, statement = presentation.record(), presentation.statement
     if as_json:
@@ -139,6 +142,23 @@ def show(record_id: RecordArgument, node_dir: NodeOption = HERE, as_json: JsonOp
         return
     say(f"Record {record_id}, sealed {local_time(statement.issued_at)} by {statement.issuer} (key {statement.kid})")
     say(json.dumps(record, ensure_ascii=False, indent=2))
+
+
+def _show_destroyed(node: Node, connection: Connection, record_id: str, *, as_json: bool) -> bool:
+    """Whether the record was forgotten; if so, says when, why and by which record."""
+    from ledger.forgetting import find_destruction
+    from ledger.store.reading import find_entry
+
+    destroyed = find_destruction(connection, find_entry(connection, record_id))
+    if destroyed is None:
+        return False
+    certificate = node.reader.open(connection, destroyed.by_record).record()
+    if as_json:
+        print_json({"record": None, "destroyed": certificate})
+        return True
+    say(f"Record {record_id} was destroyed {local_time(destroyed.at)}: {certificate['basis']}")
+    say(f"Reason: {certificate['reason_kind']}. The certificate is record {destroyed.by_record}; its proof stays.")
+    return True
 
 
 @commands.command()
@@ -200,17 +220,32 @@ def present(
     attachments: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also write the attachments that are shown into this directory.")
     ] = None,
+    bare: Annotated[
+        bool, typer.Option("--bare", help="Show no unit: the statement alone, also of what was forgotten.")
+    ] = False,
     node_dir: NodeOption = HERE,
     as_json: JsonOption = False,
 ) -> None:
     """Write a record for a reader: whole, or only the units named with --disclose."""
+    if bare and (disclose or attachments):
+        raise CouldNotRun("--bare shows nothing: leave out --disclose and --attachments")
     with open_node(node_dir) as node, node.database.reading() as connection:
-        write_file(output, node.reader.present(connection, record_id, disclose))
+        shown = (
+            node.reader.bare(connection, record_id) if bare else node.reader.present(connection, record_id, disclose)
+        )
+        write_file(output, shown)
         files = _write_attachments(node, connection, record_id, disclose, attachments) if attachments else []
     if as_json:
-        print_json({"record_id": record_id, "file": output, "disclosed": disclose or "all", "attachments": files})
+        print_json(
+            {
+                "record_id": record_id,
+                "file": output,
+                "disclosed": [] if bare else disclose or "all",
+                "attachments": files,
+            }
+        )
     else:
-        say(f"Wrote {output}, showing {', '.join(disclose) if disclose else 'everything'}.")
+        say(f"Wrote {output}, showing {'nothing' if bare else ', '.join(disclose) if disclose else 'everything'}.")
         for file in files:
             say(f"Wrote {file}.")
 

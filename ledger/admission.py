@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import IntegrityError
 
 from ledger.errors import Conflict, RecordRefused
+from ledger.keks import EpochGone
 from ledger.sequencer import Arrival, Head, Sequencer, lock_head
 from ledger.store.database import Database
 from ledger.store.models import entries, index_of
@@ -79,7 +80,8 @@ def append(
     """The transaction: locks the head of `seen`'s log, drops what others took since, appends the rest, acknowledges.
 
     `place` may complete the arrivals inside the transaction. False when another process took one of the ids since they
-    were looked up: then nothing was written, and the batch is to be looked at anew. Raises as `Sequencer.append`.
+    were looked up, or destroyed the KEK: then nothing was written, and the batch is to be looked at anew. Raises as
+    `Sequencer.append`.
     """
     if not arrivals:
         return True
@@ -90,7 +92,7 @@ def append(
                 arrivals = _without_overtaken(connection, head, arrivals, outcomes)
             placed = place(connection, head, [arrival for _, arrival in arrivals])
             sequencer.append(connection, head, placed, int(now * 1000))
-    except (IntegrityError, UploadTaken):
+    except (IntegrityError, UploadTaken, EpochGone):
         return False
     _acknowledge(outcomes, [candidate for candidate, _ in arrivals], head)
     return True

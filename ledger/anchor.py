@@ -21,6 +21,7 @@ from ledger.node import ChainLink, Node
 from ledger.rotation import settle_all
 from ledger.store.models import anchors, logs
 from ledger.store.reading import LogRow, StoredTiles, anchored_size, read_logs
+from ledger.timestamps.rounds import Timestamping
 from ledger.witness.departments import cosign_here
 from ledger.witness.rounds import Witnessing
 
@@ -42,13 +43,15 @@ class Anchorer:
         self._node = node
         self._link: ChainLink | None = None
         self._witnessing = Witnessing(node)
+        self._timestamping = Timestamping(node)
         self._compared: set[int] = set()
 
     def round(self) -> list[Outcome]:
         """One round over all logs that have something new; trouble with the chain is in the outcomes, never raised.
-        Then the witnesses are asked; how that went, `yunxi status` tells."""
+        Then the witnesses and the time-stamping authorities are asked; how that went, `yunxi status` tells."""
         outcomes = self._anchor_all()
         self._witnessing.round()
+        self._timestamping.round()
         return outcomes
 
     def _anchor_all(self) -> list[Outcome]:
@@ -58,9 +61,14 @@ class Anchorer:
         return [outcome for outcome in outcomes if outcome is not None]
 
     def run(self, stop: threading.Event, interval: float, report: Callable[[Outcome], None]) -> None:
-        """Rounds every `interval` seconds until `stop` is set, and a last one then; no anchor waits for a witness."""
-        witnessing = threading.Thread(target=self._witnessing.run, args=(stop, interval), daemon=True)
-        witnessing.start()
+        """Rounds every `interval` seconds until `stop` is set, and a last one then; no anchor waits for a witness or a
+        time-stamping authority."""
+        beside = [
+            threading.Thread(target=work, args=(stop, interval), daemon=True)
+            for work in (self._witnessing.run, self._timestamping.run)
+        ]
+        for thread in beside:
+            thread.start()
         ending = False
         while not ending:
             ending = stop.wait(interval)
@@ -70,8 +78,10 @@ class Anchorer:
                 continue  # the database could not be read; whoever writes to it is told why, and we try again
             for outcome in outcomes:
                 report(outcome)
-        witnessing.join()
+        for thread in beside:
+            thread.join()
         self._witnessing.round()
+        self._timestamping.round()
 
     def _anchor(self, log: LogRow) -> Outcome:
         node = self._node

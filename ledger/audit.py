@@ -15,8 +15,10 @@ For each log, entry by entry, in constant memory:
 6. The payload opens under its data key with the statement's hash, and its disclosures are the statement's, all of them.
 7. Every attachment opens and has the size and SHA-256 that its disclosure names.
 8. The reports that feeds left in the log fit each other and the log (see ledger.feeds); one overdue is no finding.
+9. A key or payload that is gone has its certificate (`record.destroyed`) later in the same log, of this record and its
+   leaf; what a certificate names is gone, and was under no legal hold when the certificate came into the log.
 
-A forgotten record (destroyed data key) skips 6 and 7 and is counted; so is one that a terminal sealed for its
+A record with a certificate skips 6 and 7 and is counted as forgotten; so is one that a terminal sealed for its
 department, unless the department lends its recipient key. Nothing is written.
 """
 
@@ -26,6 +28,7 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
@@ -38,22 +41,25 @@ from ledger.attachments import find_blob, list_blobs, open_attachment
 from ledger.chain.contracts import ConsortiumContract, EvidenceLogContract, department_bytes
 from ledger.checkpoints import vkeys_of
 from ledger.crypto.envelope import check_payload, open_payload, unwrap_data_key
-from ledger.errors import Malformed, NotProven, Refusal, SealedElsewhere, YunxiError
+from ledger.errors import Malformed, NotProven, RecordRefused, Refusal, SealedElsewhere, YunxiError
 from ledger.feeds import SILENCE, FeedSummary, check_feeds
+from ledger.forgetting import DESTROYED, find_destruction, is_emptied
 from ledger.formats.checkpoint import Checkpoint, open_checkpoint_by
+from ledger.formats.encoding import b64url_decode
 from ledger.formats.jwk import from_public_key, kid_of
 from ledger.formats.merkle import leaf_hash
 from ledger.formats.note import ED25519, VerifierKey
-from ledger.formats.sdjwt import parse_statement
+from ledger.formats.sdjwt import Presentation, open_disclosures, parse_statement
 from ledger.formats.tiles import Edge, TileWrite, tile_path
 from ledger.formats.trust import Key
+from ledger.holds import LIFTED, PLACED, scopes_of
 from ledger.keks import KekRing
 from ledger.keys import KeyAgent
 from ledger.node import ChainLink, Node
 from ledger.records import RecordReader, split_disclosures
 from ledger.store.blobs import Blobs
 from ledger.store.models import INDEX_BITS, anchors, checkpoints, cosignatures, entries, position_of, tiles
-from ledger.store.reading import EntryRow, LogRow, StoredTiles, read_entries, read_logs
+from ledger.store.reading import EntryRow, LogRow, StoredTiles, find_entry, read_entries, read_logs
 from ledger.terminals import statement_keys
 from ledger.trust import key_of
 from ledger.witness.client import accept
@@ -189,6 +195,7 @@ class LogAudit:
         self._log_keys = keys or LogKeys.held(agent, log, statement_keys(connection, log.department))
         self._newest_time = 0
         self._edge = Edge()
+        self._holds: dict[str, tuple[str, str]] = {}
         self._keks_open: dict[int, bytes] = {}
         self._report = LogReport(log.department, log.origin, log.size, chain_asked=chain is not None)
 
@@ -374,11 +381,8 @@ class LogAudit:
     # -- 6 and 7: what lies in the vault --
 
     def _check_payload(self, row: EntryRow) -> None:
-        if row.payload is None or row.epoch is None:
-            self._found(row, "payload-missing", f"the payload of record {row.record_id} is gone from the vault")
-            return
-        if row.wrapped_key is None:
-            self._report.forgotten += 1
+        if not row.payload or row.epoch is None or row.wrapped_key is None:
+            self._check_forgotten(row)
             return
         try:
             data_key = unwrap_data_key(self._kek(row.epoch), row.wrapped_key)
@@ -395,8 +399,63 @@ class LogAudit:
             self._found(row, "payload-changed", f"the stored ciphertext of record {row.record_id}: {error}")
             return
         self._report.payloads += 1
+        self._follow(row, joined)
         for number, members in enumerate(described, 1):
             self._check_attachment(row, number, members, data_key)
+
+    # -- 9: what was forgotten, and what must not be --
+
+    def _check_forgotten(self, row: EntryRow) -> None:
+        """The certificate comes later in the log: the table says where, the log says whether it is one."""
+        found = find_destruction(self._connection, row)
+        if found is not None and row.index < found.by_index < self._log.size:
+            with suppress(YunxiError):
+                certificate = find_entry(self._connection, found.by_record)
+                statement = parse_statement(certificate.statement)
+                if (certificate.log, statement.type) == (row.log, DESTROYED):
+                    record = self._record(certificate)
+                    if (record.get("record"), record.get("leaf")) == (row.record_id, leaf_hash(row.statement).hex()):
+                        self._report.forgotten += 1
+                        return
+        sentence = f"the payload of record {row.record_id} is gone, and no certificate says that it was destroyed"
+        self._found(row, "payload-missing", sentence)
+
+    def _record(self, row: EntryRow) -> dict[str, Any]:
+        data_key = unwrap_data_key(self._kek(row.epoch or 0), row.wrapped_key or b"")
+        return _record_of(row.statement, open_payload(data_key, row.payload or b"", row.statement))
+
+    def _follow(self, row: EntryRow, joined: bytes) -> None:
+        """Keeps the holds in force, and looks at what a certificate says is gone."""
+        kind = _claims_of(row.statement)["type"]
+        if kind == PLACED:
+            record = _record_of(row.statement, joined)
+            self._holds[row.record_id] = (str(record.get("scope")), str(record.get("value")))
+        elif kind == LIFTED:
+            self._holds.pop(str(_record_of(row.statement, joined).get("hold")), None)
+        elif kind == DESTROYED:
+            self._check_certificate(row, _record_of(row.statement, joined))
+
+    def _check_certificate(self, row: EntryRow, record: dict[str, Any]) -> None:
+        name = str(record.get("record"))
+        try:
+            gone = find_entry(self._connection, name)
+        except RecordRefused:
+            gone = None
+        if (
+            gone is None
+            or gone.log != row.log
+            or gone.index >= row.index
+            or leaf_hash(gone.statement).hex() != record.get("leaf")
+        ):
+            self._found(row, "certificate-wrong", f"certificate {row.record_id} is of no earlier record of this log")
+            return
+        if not is_emptied(self._connection, gone):
+            self._found(row, "not-destroyed", f"record {name} is stored, but {row.record_id} certifies its destruction")
+        covered = scopes_of(name, _claims_of(gone.statement))
+        hold = next((hold for hold, scope in self._holds.items() if scope in covered), None)
+        if hold is not None:
+            sentence = f"record {name} was destroyed while it was under legal hold {hold}"
+            self._found(row, "destroyed-on-hold", sentence)
 
     def _check_unopened(self, row: EntryRow) -> None:
         """What can be said of a record that a terminal sealed: its ciphertexts are there and have their form."""
@@ -444,6 +503,17 @@ def _check_disclosures(statement: bytes, joined: bytes) -> list[dict[str, Any]]:
     decoded = (base64.urlsafe_b64decode(text + b"==") for text in texts)
     opened = [orjson.loads(disclosure) for disclosure in decoded if b'"attachment-' in disclosure]
     return [members for _, unit, members in opened if unit.startswith("attachment-")]
+
+
+def _claims_of(statement: bytes) -> dict[str, Any]:
+    """The payload of a statement that was found in the log and signed."""
+    claims: dict[str, Any] = orjson.loads(b64url_decode(statement.split(b".")[1].decode("ascii"), "statement"))
+    return claims
+
+
+def _record_of(statement: bytes, joined: bytes) -> dict[str, Any]:
+    opened = parse_statement(statement)
+    return Presentation(opened, open_disclosures(opened, joined)).record()
 
 
 def _spans(size: int, stops: dict[int, bytes | None]) -> Iterator[tuple[int, int]]:

@@ -91,8 +91,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """What a terminal is told. `types` are the node's own record types by file name, `recipient` is raw X25519,
-    `valid_from` since when the statement key is in force (seconds), `offline_s` how old a statement may come in."""
+    """What a terminal is told. `types` are the node's own record types by file name, `matters` is what the department
+    held when (`ledger.matters.HeldMatters`), `recipient` is raw X25519, `valid_from` since when the statement key is in
+    force (seconds), `offline_s` how old a statement may come in."""
 
     node_url: str
     department: str
@@ -100,6 +101,7 @@ class Enrolment:
     index_key: bytes
     recipient: bytes
     types: dict[str, Any]
+    matters: dict[str, Any]
     valid_from: int
     offline_s: int
 
@@ -129,6 +131,7 @@ class Enrolment:
             index_key=_bytes(members, "index_key", 32),
             recipient=_bytes(members, "recipient", 32),
             types=_typed(members, "types", dict),
+            matters=_typed(members, "matters", dict),
             valid_from=_typed(members, "valid_from", int),
             offline_s=_typed(members, "offline_s", int),
         )

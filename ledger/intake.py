@@ -131,9 +131,11 @@ class Intake:
     ) -> list[Outcome] | None:
         """One try; None when another process took one of the same ids since they were looked up."""
 
-        def place(connection: Connection, _: Head, arrivals: list[Arrival]) -> list[Arrival]:
-            if beside is not None and arrivals:
-                beside(connection)
+        def place(connection: Connection, head: Head, arrivals: list[Arrival]) -> list[Arrival]:
+            if arrivals:
+                self._keks.require(connection, head.number, arrivals[0].sealed.epoch)
+                if beside is not None:
+                    beside(connection)
             return arrivals
 
         now = self._clock()
@@ -169,7 +171,7 @@ class Intake:
                 record, mark = self._content(department, submission)
                 if not is_known(slot, submission.key, mark, known, candidates, outcomes):
                     check_free(record.setdefault("id", draw_record_id(now)), taken)
-                    kind = self._types.validate(record, now)
+                    kind = self._types.validate(record, now, by_service=submission.by_service)
                     self.matters.check(department, record.get("matter"), record["occurred_at"])
                     claims = claim_uploads(submission.uploads, finished)
                     taken.add(record["id"])

@@ -31,6 +31,10 @@ class StoredKek:
     name: bytes | None
 
 
+class EpochGone(Exception):
+    """The key-encryption key of a batch was destroyed while the batch was sealed: it is to be sealed anew."""
+
+
 class KekRing:
     """The opened KEKs of one process. Not trusted: a wrong wrapping does not open."""
 
@@ -78,6 +82,12 @@ class KekRing:
         if found is None:
             raise PayloadInvalid(f"the key-encryption key of epoch {epoch} is missing")
         return StoredKek(*found)
+
+    def require(self, connection: Connection, log: int, epoch: int) -> None:
+        """Raises EpochGone where the epoch's KEK is not stored any more. Certain while the log's head is locked."""
+        here = (keks.c.log == log) & (keks.c.epoch == epoch)
+        if connection.scalar(select(keks.c.epoch).where(here)) is None:
+            raise EpochGone
 
     def keep(self, connection: Connection, log: int, kek: StoredKek, now: int) -> int:
         """The epoch of a KEK that a terminal drew, stored with the next number unless it is there; the caller holds the

@@ -4,7 +4,8 @@
 RFC 7914). Production agents (PKCS#11, a KMS) implement the same `KeyAgent`; nothing else in the ledger touches a
 long-term private key.
 
-A use has one key, or after a rotation several, newest last; none is ever deleted. In the keystore
+A use has one key, or after a rotation several, newest last; only encryption keys are ever deleted, when what was
+forgotten is shredded (`ledger.shredding`). In the keystore
 
     keys of a use = base64(secret)                                        in force from the beginning
                   | [{"kid": …, "secret": base64, "since": seconds | null, "settled": boolean} …]
@@ -20,7 +21,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -159,7 +160,7 @@ class FileKeyAgent:
         with _locked(self._path.parent):
             self._reload()
             keys = self._keys["departments"].get(department, {})
-            if "request" not in keys:  # new, or from before departments had a witness or a request key
+            if not set(_KEY_USES) <= keys.keys():  # new, or from before departments had a witness or a request key
                 self._keys["departments"][department] = {
                     "statement": b64encode(Ed25519PrivateKey.generate().private_bytes_raw()),
                     "log": b64encode(Ed25519PrivateKey.generate().private_bytes_raw()),
@@ -209,6 +210,20 @@ class FileKeyAgent:
                 for key in self.held(department, use)
             ]
             self._store(department, use, held)
+
+    def destroy_before(self, department: str, use: str, kid: str, needed: Collection[str]) -> int:
+        """Deletes the keys of a use before `kid`, but for those `needed`, durably; how many. What they opened opens no
+        more; what the file system keeps of the old file is not reached. Raises KeyRefused where `kid` is not held."""
+        with _locked(self._path.parent):
+            self._reload()
+            held = self.held(department, use)
+            places = [place for place, key in enumerate(held) if key.kid == kid]
+            if not places:
+                raise KeyRefused(f"this node does not hold {use} key {kid[:64]!r} of department {department!r}")
+            kept = [key for place, key in enumerate(held) if place >= places[0] or key.kid in needed]
+            if len(kept) < len(held):
+                self._store(department, use, kept)
+        return len(held) - len(kept)
 
     def index_key(self) -> bytes:
         if self._keys["index"] is None:

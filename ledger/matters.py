@@ -13,14 +13,15 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
-from typing import TYPE_CHECKING
+from datetime import date, datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, delete, func, select
 
 from ledger.errors import HistoryRefused, Malformed, MattersRefused, RecordRefused
 from ledger.matter_lists import OPEN, Change, Delivered, Matter, MatterList, Merged, diff, merge, parse_list
+from ledger.record_types import FUTURE_TOLERANCE_SECONDS
 from ledger.store.database import Database, insert_rows
 from ledger.store.models import entries, matter_lists, matters
 from ledger.store.reading import read_logs
@@ -34,6 +35,7 @@ RECORD_TYPE = "matters.published"
 
 _NEWEST_VERSION = select(func.max(matter_lists.c.version)).where(matter_lists.c.log == bindparam("of_log"))
 _MAX_LISTED = 10_000  # as the record type allows
+_EASTERNMOST = timezone(timedelta(hours=14))  # where a day begins first
 
 Periods = tuple[tuple[str, str], ...]
 
@@ -42,11 +44,51 @@ Periods = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
-    """The newest list of a department: first and last days by code. Version 0: it never published one."""
+class HeldMatters:
+    """What a department held when, by its newest list: first and last days by code. Version 0: it never published one,
+    and is not restricted."""
 
     version: int
     periods: dict[str, Periods]
+
+    def check(self, department: str, matter: str | None, at: str) -> None:
+        """Accepts a matter that was held on the day of `at`, an RFC 3339 time: the day as it is written there. None
+        passes. Raises RecordRefused, reason `matter-not-held`."""
+        day = at[:10]
+        if self.version and matter is not None and not any(f <= day <= last for f, last in self._of(matter)):
+            raise RecordRefused("matter-not-held", _refusal(department, matter, day, self.version, self._of(matter)))
+
+    def check_begun(self, department: str, matter: str | None, sealed_at: int) -> None:
+        """Accepts a matter that was held on some day up to `sealed_at` (seconds since 1970), wherever on earth: all
+        that can be asked of a record whose own day is sealed. Raises as `check` does."""
+        latest = datetime.fromtimestamp(sealed_at + FUTURE_TOLERANCE_SECONDS, _EASTERNMOST)
+        day = f"{latest:%Y-%m-%d}"
+        if self.version and matter is not None and not any(first <= day for first, _ in self._of(matter)):
+            raise RecordRefused("matter-not-held", _refusal(department, matter, day, self.version, self._of(matter)))
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in an enrolment: `{"version": 3, "periods": {code: [[first, last], …]}}`."""
+        return {"version": self.version, "periods": {code: list(map(list, p)) for code, p in self.periods.items()}}
+
+    @classmethod
+    def of_json(cls, members: dict[str, Any]) -> HeldMatters:
+        """The inverse. Raises Malformed."""
+        try:
+            periods = {
+                code: tuple((first[:10], last[:10]) for first, last in p) for code, p in members["periods"].items()
+            }
+            return cls(int(members["version"]), periods)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Malformed("list of matters", "is not as a node writes it into an enrolment") from error
+
+    def _of(self, matter: str) -> Periods:
+        return self.periods.get(matter, ())
+
+
+def read_held(connection: Connection, log: int) -> HeldMatters:
+    """What the department of log number `log` held when, by its newest list."""
+    version = connection.scalar(_NEWEST_VERSION, {"of_log": log}) or 0
+    return HeldMatters(version, _periods(connection, log) if version else {})
 
 
 class Matters:
@@ -56,30 +98,22 @@ class Matters:
     """
 
     def __init__(self) -> None:
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, HeldMatters] = {}
 
     def refresh(self, connection: Connection, log: int, department: str) -> None:
         """Makes `check` decide by the newest list of `department`, whose log is number `log`. One cheap query."""
         version = connection.scalar(_NEWEST_VERSION, {"of_log": log}) or 0
         held = self._held.get(department)
         if held is None or held.version != version:
-            self._held[department] = _Held(version, _periods(connection, log) if version else {})
+            self._held[department] = HeldMatters(version, _periods(connection, log) if version else {})
 
     def check(self, department: str, matter: str | None, at: str) -> None:
-        """Accepts a matter that `department` held on the day of `at`, an RFC 3339 time: the day as it is written there.
+        """As `HeldMatters.check`. KeyError where `refresh` was never called for the department."""
+        self._held[department].check(department, matter, at)
 
-        Raises RecordRefused, reason `matter-not-held`. A record without a matter passes, and so does every record of a
-        department that never published a list. KeyError where `refresh` was never called for the department.
-        """
-        held = self._held[department]
-        if not held.version or matter is None:
-            return
-        day = at[:10]
-        periods = held.periods.get(matter, ())
-        for first, last in periods:
-            if first <= day <= last:
-                return
-        raise RecordRefused("matter-not-held", _refusal(department, matter, day, held.version, periods))
+    def check_begun(self, department: str, matter: str | None, sealed_at: int) -> None:
+        """As `HeldMatters.check_begun`. KeyError where `refresh` was never called for the department."""
+        self._held[department].check_begun(department, matter, sealed_at)
 
 
 def _periods(connection: Connection, log: int) -> dict[str, Periods]:
@@ -178,7 +212,7 @@ def publish(intake: Intake, made: Draft, origin: Origin, now: float) -> Acknowle
         _project(connection, made.log, [(made.list, digest, int(now * 1000))])
 
     attached = (AttachmentSource(data, "matters.json", "application/json"),)
-    submission = Submission(_key(made.list.version), _record(made, digest, origin, now), attached)
+    submission = Submission(_key(made.list.version), _record(made, digest, origin, now), attached, by_service=True)
     outcome = intake.submit(made.list.department, [submission], beside=project)[0]
     if isinstance(outcome, Refused):
         raise outcome.error

@@ -6,6 +6,7 @@ A type is one file `<type>.v<N>.json`: a JSON Schema (2020-12) of the whole reco
     x-units         {unit: [member, …], …}, every member but the clear ones and `attachments` in exactly one unit
     x-unit-titles   {unit: {"zh": …, "en": …}, …}
     x-time          "past" or "any", on a member of the record that is an RFC 3339 time
+    x-sealed-by     "service": the service says in such records what it did; nobody may hand one in
 
 Members that every type shares are `{"$ref": "envelope.json#/$defs/<member>"}`; that file and `#/$defs/…` of the same
 file are the only references there are, so nothing is ever fetched. docs/record-types.md is the guide for departments.
@@ -13,6 +14,7 @@ file are the only references there are, so nothing is ever fetched. docs/record-
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -39,6 +41,7 @@ ATTACHMENTS = "attachments"
 
 MAX_RECORD_BYTES = 1 << 20
 FUTURE_TOLERANCE_SECONDS = 300
+_NEAREST = 3  # types that a refusal names
 EARLIEST = datetime(1949, 10, 1, tzinfo=UTC)
 
 _REQUIRED = ("type", "v", "department", "occurred_at")
@@ -77,7 +80,8 @@ Schema = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RecordType:
-    """One type in one version. `units` keeps the order of the file; `member_unit` is its inverse."""
+    """One type in one version. `units` keeps the order of the file; `member_unit` is its inverse. `by_service`: only
+    the service itself seals such records."""
 
     name: str
     version: int
@@ -88,7 +92,15 @@ class RecordType:
     clear: tuple[str, ...]
     schema: Schema = field(repr=False)
     times: Mapping[str, str] = field(repr=False)
+    by_service: bool
     _validator: jsonschema_rs.Draft202012Validator = field(repr=False, compare=False)
+
+    def check_handed_in(self) -> None:
+        """Accepts a type whose records a department hands in. Raises RecordRefused, reason `reserved-type`."""
+        if self.by_service:
+            raise RecordRefused(
+                "reserved-type", f"a record of type {self.name} says what the service did: only the service seals one"
+            )
 
     def validate(self, record: dict[str, Any], now: float) -> None:
         """Accepts a record that follows the type, has possible identifiers and sane times. Raises RecordRefused.
@@ -166,19 +178,26 @@ class RecordTypes:
         except (KeyError, TypeError):
             raise RecordRefused(
                 "unknown-type",
-                f"no record type {str(name)[:64]!r} in version {str(version)[:10]}; known are {self._known()}",
+                f"no record type {str(name)[:64]!r} in version {str(version)[:10]}; {self._nearest(str(name)[:64])}",
             ) from None
 
-    def validate(self, record: dict[str, Any], now: float) -> RecordType:
-        """The type of `record`, once the record follows it. Raises RecordRefused (see `get`, `RecordType.validate`)."""
+    def validate(self, record: dict[str, Any], now: float, *, by_service: bool = False) -> RecordType:
+        """The type of `record`, once the record follows it. `by_service`: the service itself says it.
+
+        Raises RecordRefused (see `get`, `RecordType.check_handed_in`, `RecordType.validate`).
+        """
         if not isinstance(record, dict):
             raise RecordRefused("schema", "$ must be an object")
         record_type = self.get(record.get("type"), record.get("v"))  # type: ignore[arg-type]
+        if not by_service:
+            record_type.check_handed_in()
         record_type.validate(record, now)
         return record_type
 
-    def _known(self) -> str:
-        return ", ".join(f"{name} v{version}" for name, version in sorted(self._types)) or "none"
+    def _nearest(self, name: str) -> str:
+        near = difflib.get_close_matches(name, {known for known, _ in self._types}, _NEAREST, cutoff=0.4)
+        found = [f"{each} v{version}" for each in near for other, version in sorted(self._types) if other == each]
+        return f"near it are {', '.join(found)}" if found else "docs/record-types.md says which there are"
 
 
 def load_types(directory: Path) -> RecordTypes:
@@ -392,8 +411,14 @@ class _Definition:
             clear=tuple(member for member in CLEAR if member in members),
             schema=self._schema,
             times=self._times(members),
+            by_service=self._by_service(),
             _validator=self._compile(),
         )
+
+    def _by_service(self) -> bool:
+        if self._schema.get("x-sealed-by", "service") != "service":
+            raise self._refuse('x-sealed-by must be "service", or left out where departments hand such records in')
+        return "x-sealed-by" in self._schema
 
     def _refuse(self, reason: str) -> Malformed:
         return Malformed(self._what, reason)

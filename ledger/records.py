@@ -49,6 +49,11 @@ class RecordReader:
         shown = [d.text for d in opened.disclosures if units is None or d.unit in units]
         return serialize_presentation(opened.statement.ascii, shown)
 
+    def bare(self, connection: Connection, record_id: str) -> bytes:
+        """A presentation that withholds everything, also of a forgotten record. Raises RecordRefused for an unknown
+        one."""
+        return serialize_presentation(find_entry(connection, record_id).statement, [])
+
     def present_list(
         self, connection: Connection, record_ids: Sequence[str], units: Container[str] | None
     ) -> Iterator[bytes]:

@@ -11,10 +11,11 @@ For each record, in this order, with the reason of the refusal:
    good (`signature`).
 4. It is dated within the key's interval (`key-not-valid`), not in the future (`sealed-ahead`: comes again later), not
    longer ago than the terminal may be offline (`sealed-too-long-ago`).
-5. The type is known (`unknown-type`), and what stands in clear follows it (`schema`).
+5. The type is known (`unknown-type`) and not the service's own (`reserved-type`); what stands in clear follows it
+   (`schema`). The department held the matter on some day until it was sealed (`matter-not-held`); whether on that of
+   the event, which is sealed, the terminal has checked.
 6. Payload (`payload`), data key (`wrapped-key`), and the KEK, wrapped to the recipient that the terminal was enrolled
-   with (`recipient`) and named once (`kek`), have their shapes. Whether they open, and
-   whether the department held the matter on the day of the event, which is sealed, only the department can tell.
+   with (`recipient`) and named once (`kek`), have their shapes. Whether they open, only the department can tell.
 7. The record id is free (`conflict`), and every attachment that it brings was uploaded whole (`unknown-upload`,
    `upload-digest`).
 """
@@ -52,6 +53,7 @@ from ledger.formats.merkle import leaf_hash
 from ledger.formats.sdjwt import STATEMENT_CLAIMS, Statement, parse_statement
 from ledger.keks import KekRing, StoredKek
 from ledger.keys import KeyAgent
+from ledger.matters import Matters
 from ledger.record_types import CLEAR, RecordTypes
 from ledger.seal import Sealed
 from ledger.sealed_format import MARK_BYTES, MAX_BLOBS, MAX_PAYLOAD_BYTES, NAME_BYTES, SealedSubmission
@@ -105,6 +107,7 @@ class SealedIntake:
         self._ring = ring
         self._types = types
         self._clock = clock
+        self._matters = Matters()
         self._sequencer = Sequencer()
 
     @classmethod
@@ -130,6 +133,7 @@ class SealedIntake:
         now = self._clock()
         with self._database.reading() as connection:
             seen = _open_log(connection, department)
+            self._matters.refresh(connection, seen.number, department)
             known = find_known(connection, seen.number, [s.key for s in batch if is_key(s.key)])
             facts = self._read(connection, seen, batch, now)
         outcomes: dict[int, Outcome] = {}
@@ -193,6 +197,7 @@ class SealedIntake:
         _check_date(statement, terminal, now)
         # 5. the type, and what stands in clear
         self._check_type(statement)
+        self._matters.check_begun(department, statement.payload.get("matter"), statement.issued_at)
         # 6. ciphertext and keys
         kek = _check_keys(submission, terminal, facts)
         # 7. id and uploads
@@ -213,6 +218,7 @@ class SealedIntake:
 
     def _check_type(self, statement: Statement) -> None:
         kind = self._types.get(statement.type, statement.version)
+        kind.check_handed_in()
         claims = statement.payload
         clear = {"id": claims["jti"], "department": claims["iss"]}
         kind.validate_clear(clear | {name: claims[name] for name in CLEAR if name in claims})

@@ -6,13 +6,14 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ledger.errors import CouldNotRun, Malformed, NodeMissing
 from ledger.formats.note import COSIGNATURE_ED25519, VerifierKey
+from ledger.retention import Period, retention_rules
 from ledger.store.blobs import sync_directory
 from ledger.timestamps.settings import TimestampSettings, timestamp_settings
 
@@ -84,6 +85,7 @@ class Settings:
     witnesses: tuple[WitnessSettings, ...] = ()
     blobs: str = ""
     timestamps: TimestampSettings = field(default_factory=TimestampSettings)
+    retention: Mapping[str, Period] = field(default_factory=dict)
 
     @classmethod
     def load(cls, directory: Path) -> Settings:
@@ -108,6 +110,7 @@ class Settings:
                 witnesses=_witnesses(values.get("witnesses", [])),
                 blobs=_blobs(values.get("blobs", {})),
                 timestamps=timestamp_settings(values.get("timestamps", {}), directory),
+                retention=retention_rules(values.get("retention", {})),
             )
         except (KeyError, TypeError, ValueError, Malformed) as error:
             raise CouldNotRun(f"{path} is incomplete: {error}; restore it from a backup") from error
@@ -176,11 +179,11 @@ def _witness_lines(witness: WitnessSettings) -> Iterator[str]:
 
 
 def _service_lines(path: Path) -> Iterator[str]:
-    """The lines of `[gateway]`, `[timestamps]` and their parts as they stand: people write them, not we."""
+    """The lines of the sections that people write, such as `[gateway]` and its parts, as they stand."""
     kept = False
     for line in path.read_text("utf-8").splitlines() if path.exists() else ():
         if line.lstrip().startswith("["):
-            kept = re.match(r"\s*\[\[?\s*(gateway|timestamps)\s*[].]", line) is not None
+            kept = re.match(r"\s*\[\[?\s*(gateway|timestamps|retention)\s*[].]", line) is not None
         if kept:
             yield line
 

@@ -16,8 +16,8 @@ MAX_KEY_CHARS = 200
 @dataclass(frozen=True, slots=True)
 class AttachmentSource:
     """A file to be sealed with its record; read in constant memory while the batch is taken in. `role` says what it is
-    to the record where that is more than one of its files, e.g. `thumbnail`. `path` is where it lies, or its bytes where
-    they are at hand and few."""
+    to the record where that is more than one of its files, e.g. `thumbnail`. `path` is where it lies, or its bytes
+    where they are at hand and few."""
 
     path: Path | bytes
     name: str
@@ -45,13 +45,15 @@ class Submission:
     `key` is the submitter's idempotency key, unique within the department: the same key with the same content always
     yields the same record, with other content a Conflict. `record` is the plaintext record; `id` may be left out
     (intake draws a UUIDv7), `department` must be the department that intake was called for. `uploads` become the
-    attachments behind the files.
+    attachments behind the files. `by_service`: the service itself says it, not a department's system, terminal or
+    officer; only then may the type be one that the service alone seals.
     """
 
     key: str
     record: dict[str, Any]
     attachments: tuple[AttachmentSource, ...] = field(default=())
     uploads: tuple[UploadedSource, ...] = field(default=())
+    by_service: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from ledger.errors import KeyRefused, Refusal
 from ledger.formats.encoding import b64url_decode
 from ledger.formats.jwk import from_public_key, kid_of
 from ledger.formats.trust import Key
+from ledger.matters import read_held
 from ledger.node import Node
 from ledger.store.models import logs, terminals
 from ledger.store.reading import read_logs
@@ -106,7 +107,8 @@ def enrol(
     with node.database.reading() as connection:
         found = read_logs(connection, department)
         known = read_terminals(connection, department)
-    if not found:
+        held = read_held(connection, found[0].number) if found else None
+    if not found or held is None:
         raise Refusal(f"there is no log of department {department!r} on this node: run `yunxi department add`")
     _check_new(request, kid, recipient, known)
     # 1. Die here: nothing happened.
@@ -134,6 +136,7 @@ def enrol(
         index_key=node.agent.index_key(),
         recipient=recipient.public_bytes_raw(),
         types=_own_types(node),
+        matters=held.to_json(),
         valid_from=valid_from,
         offline_s=offline_days * DAY_S,
     )

@@ -38,6 +38,10 @@ class Blobs(Protocol):
     def remove(self, name: str) -> None:
         """Deletes a blob that no row names; one that is not there is no error. Raises StorageFailed."""
 
+    def names(self) -> Iterator[tuple[str, float]]:
+        """Every blob's name and when it was written (seconds since 1970), in no order; what comes or goes meanwhile may
+        be among them or not. Raises StorageFailed."""
+
 
 class BlobStore:
     """A directory of blobs, spread over 256 sub-directories."""
@@ -101,6 +105,15 @@ class BlobStore:
             self.path(name).unlink(missing_ok=True)
         except OSError as error:
             raise StorageFailed(f"blob {name} cannot be deleted: {error.strerror}; run again") from error
+
+    def names(self) -> Iterator[tuple[str, float]]:
+        """See Blobs."""
+        try:
+            for path in self._directory.glob("??/*") if self._directory.is_dir() else ():
+                with suppress(FileNotFoundError):  # deleted meanwhile
+                    yield path.name, path.stat().st_mtime
+        except OSError as error:
+            raise StorageFailed(f"the blob store cannot be read: {error.strerror}; run again") from error
 
     def path(self, name: str) -> Path:
         """Where a blob lies."""

@@ -45,7 +45,8 @@ class StoredTiles:
 
 @dataclass(frozen=True, slots=True)
 class EntryRow:
-    """An entry with its vault row. `wrapped_key` is None once the record is forgotten, `payload` when it is lost."""
+    """An entry with its vault row. `wrapped_key` is None and `payload` empty once the record is forgotten; `payload` is
+    None when it is lost."""
 
     log: int
     index: int

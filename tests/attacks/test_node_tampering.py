@@ -22,6 +22,7 @@ from ledger.formats.merkle import leaf_hash
 from ledger.formats.tiles import Edge
 from ledger.node import Node
 from ledger.store.models import position_of
+from tests.fixtures.node_databases import ON_POSTGRES
 from tests.fixtures.nodes import FIRST_ANCHOR, SECOND_ANCHOR, SIZE, WITH_ATTACHMENT, Built, Rows, check_round
 from tests.fixtures.records import acknowledged, submissions
 
@@ -189,6 +190,12 @@ def run(statement: str, count: int = 1) -> Callable[[Hands], None]:
     return change
 
 
+def another_letter(hands: Hands) -> None:
+    statement = bytearray(hands.rows.get(f"SELECT statement FROM entries WHERE {at(7)}"))
+    statement[-3] = ord("B") if statement[-3] == ord("A") else ord("A")  # one bit less or more may be no letter at all
+    hands.rows.do(f"UPDATE entries SET statement = ? WHERE {at(7)}", bytes(statement))
+
+
 def note_at(size: int) -> str:
     return f"log = 1 AND size = {size}"
 
@@ -238,8 +245,8 @@ ATTACKS: dict[str, tuple[Callable[[Hands], object], str, int | None, int, str]] 
     "two payloads exchanged": (lambda hands: swap(hands, "vault", 7, 9), "payload-changed", 7, 2, "not the one"),
     "one byte of a header": (flip("entries", "statement", at(7), 0), "statement-changed", 7, 1, "was changed"),
     "one byte of a claim": (flip("entries", "statement", at(7), 300), "statement-changed", 7, 1, "was changed"),
-    "one byte of a signature": (
-        flip("entries", "statement", at(7), -3),
+    "one letter of a signature": (
+        another_letter,
         "statement-changed",
         7,
         1,
@@ -516,8 +523,16 @@ ATTACKS: dict[str, tuple[Callable[[Hands], object], str, int | None, int, str]] 
 }
 
 
+UNTYPED = (
+    "a statement turned into a number",
+    "a wrapped key turned into text that is none",
+)
+
+
 @pytest.mark.parametrize("name", ATTACKS)
 def test_the_audit_finds(hands: Hands, name: str) -> None:
+    if ON_POSTGRES and name in UNTYPED:
+        pytest.skip("a column of PostgreSQL takes its own type only")
     attack, kind, index, count, words = ATTACKS[name]
     attack(hands)
     audit = hands.audit()
@@ -546,10 +561,11 @@ def test_an_untouched_copy_is_good(hands: Hands) -> None:
     assert (health.records, health.anchored_size) == (3, 3)
 
 
-def test_a_forgotten_record_is_counted_not_found(hands: Hands) -> None:
+def test_a_key_that_is_gone_is_found_unless_a_certificate_says_so(hands: Hands) -> None:
     hands.rows.do(f"UPDATE vault SET wrapped_key = NULL WHERE {at(7)} OR {at(WITH_ATTACHMENT)}")
     fire = hands.audit(department="fire").logs[0]
-    assert (fire.good, fire.forgotten, fire.payloads, fire.attachments) == (True, 2, SIZE - 2, 0)
+    assert (dict(fire.counts), fire.forgotten, fire.payloads) == ({"payload-missing": 2}, 0, SIZE - 2)
+    assert fire.findings[0].index == 7
 
 
 def test_one_department_alone(hands: Hands) -> None:

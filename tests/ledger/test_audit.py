@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from sqlalchemy import select, update
 
 from ledger.checkpoints import sign_at
+from ledger.forgetting import Forgetting
 from ledger.formats.tiles import tree_root
 from ledger.store.models import entries, position_of, tiles, vault
 from ledger.store.reading import StoredTiles, read_logs
@@ -107,13 +109,13 @@ def test_every_random_flip_is_found(parts: Parts, chain: RememberedRoots) -> Non
 
 def test_forgotten_records_are_counted(parts: Parts, chain: RememberedRoots, tmp_path: Path) -> None:
     source = attachment(tmp_path / "a.png", b"abc")
-    parts.take([*submissions(0, 5), Submission("a", report(9), (source,))])
+    taken = parts.take([*submissions(0, 5), Submission("a", report(9), (source,))])
+    machine = Forgetting(parts.database, parts.blobs, parts.intake, parts.reader, time.time)
+    for record in (taken[2], taken[5]):
+        machine.forget(record.record_id, "retention", "a period that ended")
     chain.anchor(parts)
-    with parts.database.writing() as connection:
-        forgotten = vault.c.position.in_([position_of(1, 2), position_of(1, 5)])
-        connection.execute(update(vault).where(forgotten).values(wrapped_key=None))
     found = parts.audit(chain=chain)
-    assert (found.good, found.forgotten, found.payloads, found.attachments) == (True, 2, 4, 0)
+    assert (found.good, found.forgotten, found.payloads, found.attachments) == (True, 2, 6, 0)
 
 
 def test_growing_during_an_audit_is_no_finding(parts: Parts, nursery: Nursery, tmp_path: Path) -> None:

@@ -337,7 +337,10 @@ def test_a_key_outside_its_validity_is_refused(case: str) -> None:
     assert refusal.value.reason == "key-outside-validity"
 
 
-@pytest.mark.parametrize("public", [new_signer().public, bytes(32), b"", bytes(31)])
+OTHER_KEYS = {"another": new_signer().public, "all zeros": bytes(32), "empty": b"", "31 bytes": bytes(31)}
+
+
+@pytest.mark.parametrize("public", OTHER_KEYS.values(), ids=OTHER_KEYS)
 def test_another_key_is_refused(public: bytes) -> None:
     with pytest.raises(RequestRefused) as refusal:
         verify_request(TARGET, signed(), digest(BODY), lambda _: Key(public), NOW)

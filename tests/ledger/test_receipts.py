@@ -24,6 +24,7 @@ from ledger.formats.tlogproof import TlogProof
 from ledger.formats.trust import Trust
 from ledger.node import Node
 from ledger.receipts import make_receipt, make_receipts
+from ledger.store.models import position_of
 from ledger.store.reading import read_logs
 from ledger.trust import export_trust
 from ledger.verify.verifier import Verifier, verify_attachment
@@ -172,22 +173,22 @@ def test_no_receipt_for_a_record_that_is_not_there(node: Node) -> None:
 
 
 def test_no_checkpoint_is_signed_over_a_damaged_tree(node: Node, built: Built, tampered: Path) -> None:
-    Rows(tampered / "ledger.sqlite").flip("tiles", "hashes", "log = 1 AND level = 0 AND tile = 1")
+    Rows(tampered).flip("tiles", "hashes", "log = 1 AND level = 0 AND tile = 1")
     with pytest.raises(HistoryRefused, match="is damaged at size 345: run `yunxi audit`; nothing was signed"):
         receipt_of(node, built.records[SIZE - 1].record_id)
 
 
 def test_a_lost_tile_is_no_receipt(node: Node, built: Built, tampered: Path) -> None:
-    Rows(tampered / "ledger.sqlite").do("DELETE FROM tiles WHERE log = 1 AND level = 0 AND tile = 0")
+    Rows(tampered).do("DELETE FROM tiles WHERE log = 1 AND level = 0 AND tile = 0")
     with pytest.raises(InclusionInvalid, match="tile 0/0 of the log is missing or cut short: run `yunxi audit`"):
         receipt_of(node, built.records[7].record_id)
 
 
 def test_a_damaged_record_is_not_presented(node: Node, built: Built, tampered: Path) -> None:
-    rows = Rows(tampered / "ledger.sqlite")
-    rows.flip("vault", "payload", "position = (1 << 40) + 7")
-    rows.do("UPDATE vault SET wrapped_key = NULL WHERE position = (1 << 40) + 8")
-    rows.do("DELETE FROM vault WHERE position = (1 << 40) + 9")
+    rows = Rows(tampered)
+    rows.flip("vault", "payload", f"position = {position_of(1, 7)}")
+    rows.do(f"UPDATE vault SET wrapped_key = NULL WHERE position = {position_of(1, 8)}")
+    rows.do(f"DELETE FROM vault WHERE position = {position_of(1, 9)}")
     with pytest.raises(PayloadInvalid, match="not the one that was sealed"):
         presentation_of(node, built.records[7].record_id, None)
     with pytest.raises(RecordRefused, match="was forgotten: its key is destroyed, its proof stays"):

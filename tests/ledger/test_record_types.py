@@ -43,6 +43,8 @@ ENVELOPE: Record = {
 }
 PHOTO = {"name": "a.png", "media_type": "image/png", "size": 3, "sha256": "00" * 32}
 
+ROWS = {"read": 3, "sealed": 2, "known": 0, "quarantined": 1, "probes": 0, "late": 0, "back_dated": 0}
+
 CAPTURE: Record = {
     "capture": {
         "device": "PDA-07",
@@ -349,6 +351,129 @@ GOOD: dict[str, Record] = {
         "attachments": [{**PHOTO, "name": "matters.json", "media_type": "application/json"}],
     },
     "note.added": {"text": "已电话联系。", "author": OFFICERS[0], "concerns": [ANOTHER]},
+    "sharing.basis": {
+        "occurred_precision": "second",
+        "shared_type": "police.public-security",
+        "grantee": "health",
+        "basis": "某某条例第三条",
+        "account": "a-1",
+    },
+    "feed.report": {
+        "feed": "fire-findings",
+        "seq": 2,
+        "since": "2026-03-01T09:15:00+08:00",
+        "reached_end": True,
+        "next_due": "2026-03-03T09:15:00+08:00",
+        "counts": ROWS,
+        "totals": ROWS,
+        "reasons": [{"reason": "bad-date", "rows": 1}],
+        "in_quarantine": 1,
+        "parts": [{"part": "a.csv", "read": 3, "late": 0, "at_source": 3, "lowest": "1", "highest": "3"}],
+        "further_parts": 0,
+        "earliest": "2026-03-01T10:00:00+08:00",
+        "latest": "2026-03-02T09:00:00+08:00",
+        "log_from": 0,
+        "log_to": 9,
+        "log_rows": 2,
+        "digest": "00" * 32,
+        "probe_every": 86400,
+    },
+    "feed.probe": {"feed": "fire-findings", "token_sha256": "00" * 32, "arrived_at": "2026-03-02T09:20:00+08:00"},
+    "feed.withdrawn": {"feed": "fire-findings", "record": ANOTHER},
+    "grant.changed": {
+        "occurred_precision": "second",
+        "change": "revoked",
+        "grant": 3,
+        "owner": "fire",
+        "grantee": "health",
+        "granted_at": "2026-03-01T09:15:00+08:00",
+        "valid_from": "2026-03-01T09:15:00+08:00",
+        "valid_to": "2027-03-01T09:15:00+08:00",
+        "revoked_at": "2026-03-02T09:15:00+08:00",
+    },
+    "record.recalled": {
+        "amends": ANOTHER,
+        "reason_kind": "error",
+        "reason": "当事人登记有误。",
+        "asks": "replace",
+        "replaced_by": ANOTHER,
+        "record_type": "inspection.report",
+        "account": "a-1",
+        "request": "r-7",
+    },
+    "recall.received": {
+        "notice": ANOTHER,
+        "kind": "recall",
+        "owner": "health",
+        "record": ANOTHER,
+        "asks": "stop-using",
+        "reason_kind": "unlawful",
+        "reason": "取证程序有误。",
+        "replaced_by": ANOTHER,
+        "owner_log": {"size": 1, "root": "A" * 43 + "="},
+    },
+    "recall.acknowledged": {
+        "role": "owner",
+        "notice": ANOTHER,
+        "owner": "fire",
+        "recipient": "health",
+        "record": ANOTHER,
+        "done": "stopped-using",
+        "note": "已停止使用。",
+        "account": "a-1",
+        "roles": ["supervisor"],
+        "acknowledgement": ANOTHER,
+    },
+    "emergency.used": {
+        "inspection": "综查〔2026〕12号",
+        "role": "owner",
+        "emergency": ANOTHER,
+        "owner": "fire",
+        "requester": "health",
+        "reference": ANOTHER,
+        "lead": "health",
+        "extraction": "0" * 32,
+        "reason": "现场有人中毒。",
+        "types": ["inspection.report"],
+        "hours": 24,
+        "due_at": "2026-03-03T09:15:00+08:00",
+        "account": "a-1",
+        "roles": ["officer"],
+    },
+    "emergency.justified": {
+        "role": "owner",
+        "emergency": ANOTHER,
+        "owner": "fire",
+        "requester": "health",
+        "outcome": "justified",
+        "justification": "情况属实。",
+        "late": False,
+        "account": "a-2",
+        "roles": ["supervisor"],
+        "justified_by": ANOTHER,
+    },
+    "participant.missing": {
+        "inspection": "综查〔2026〕12号",
+        "participant": "health",
+        "lead": "fire",
+        "reference": ANOTHER,
+        "state": "unreachable",
+        "code": "chain-unreachable",
+        "missing_since": "2026-03-02T08:15:00+08:00",
+        "last_success_at": "2026-03-02T08:00:00+08:00",
+    },
+    "hold.placed": {"officers": OFFICERS, "scope": "case", "value": "望消立〔2026〕1号", "reason": "法院调取。"},
+    "hold.lifted": {"officers": OFFICERS, "hold": ANOTHER, "reason": "案件审结。"},
+    "record.destroyed": {
+        "officers": OFFICERS,
+        "record": ANOTHER,
+        "leaf": "00" * 32,
+        "record_type": "inspection.report",
+        "reason_kind": "retention",
+        "basis": "保存期限届满。",
+        "files": [{"number": 1, "sha256": "00" * 32}],
+        "remains": ["statement", "log-entry"],
+    },
 }
 
 
@@ -360,7 +485,7 @@ def good(name: str) -> Record:
 
 def refusal(record: Any, now: float = NOW) -> RecordRefused:
     with pytest.raises(RecordRefused) as caught:
-        TYPES.validate(record, now)
+        TYPES.validate(record, now, by_service=True)
     return caught.value
 
 
@@ -375,9 +500,30 @@ def test_every_type_has_a_good_record_and_no_other_type_exists() -> None:
 def test_full_record_is_accepted_and_not_changed(name: str) -> None:
     record = good(name)
     before = copy.deepcopy(record)
-    kind = TYPES.validate(record, NOW)
+    kind = TYPES.validate(record, NOW, by_service=True)
     assert (kind.name, kind.version) == (name, 1)
     assert record == before
+
+
+BY_SERVICE = {
+    "disclosure.made", "disclosure.received", "disclosure.refused", "duplicate.checked", "record.read", "sharing.basis",
+    "tracker.searched", "matters.published", "feed.report", "feed.probe", "feed.withdrawn", "inspection.opened",
+    "inspection.closed", "record.attached", "recall.received", "recall.acknowledged", "emergency.used",
+    "emergency.justified", "participant.missing", "grant.changed", "hold.placed", "hold.lifted",
+    "record.destroyed",
+}  # fmt: skip
+
+
+def test_what_only_the_service_seals() -> None:
+    assert {kind.name for kind in TYPES if kind.by_service} == BY_SERVICE
+
+
+@pytest.mark.parametrize("name", sorted(BY_SERVICE))
+def test_nobody_hands_in_what_only_the_service_seals(name: str) -> None:
+    for record in (good(name), {"type": name, "v": 1}):
+        with pytest.raises(RecordRefused, match="only the service seals one") as caught:
+            TYPES.validate(record, NOW)
+        assert caught.value.reason == "reserved-type"
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -394,7 +540,7 @@ def test_units_divide_the_members(name: str) -> None:
     assert sorted([*inside, *CLEAR, ATTACHMENTS]) == sorted(kind.schema["properties"])
     assert kind.clear == CLEAR
     assert {member: unit for unit, members in kind.units.items() for member in members} == kind.member_unit
-    assert 8 <= len(kind.units) <= 16
+    assert (1 if kind.by_service else 8) <= len(kind.units) <= 16
     assert kind.unit_titles.keys() == kind.units.keys()
     assert all(title["zh"] and title["en"] for title in [kind.title, *kind.unit_titles.values()])
 
@@ -654,7 +800,7 @@ def test_a_department_adds_a_type_without_code(tmp_path: Path) -> None:
     }
     kind = types.validate(record, NOW)
     assert kind.units["drill"] == ("held_at", "people", "next_drill_at")
-    assert len(types) == len(GOOD) + 1
+    assert len(types) == len(TYPES) + 1
     with pytest.raises(RecordRefused, match=r"\$\.held_at must have at most 80 characters"):
         types.validate(record | {"held_at": "x" * 81}, NOW)
 
@@ -702,6 +848,7 @@ UNSOUND: dict[str, tuple[Change, str]] = {
         for name in ("type", "case", "iss", "subj", "_sd", "_sd_alg", "...", "attachments", "attachment-1")
     },
     "unit without title": (drop("x-unit-titles/when"), "x-unit-titles"),
+    "sealed by whom": (put("x-sealed-by", "anybody"), 'x-sealed-by must be "service"'),
     "title in one language": (put("x-title", {"en": "Drill"}), "x-title"),
     "empty title": (put("x-unit-titles/when", {"zh": " ", "en": "When"}), "'when'"),
     "reference to the network": (put("properties/held_at", {"$ref": "https://example.org/hall.json"}), "$ref"),

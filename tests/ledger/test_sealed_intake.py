@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from ledger.sealed_format import (
 )
 from ledger.store.models import keks, terminals
 from ledger.submission import Acknowledged, Outcome, Refused
+from tests.fixtures.matters import publish_matter
 from tests.fixtures.parts import Parts
 from tests.fixtures.sealing import opened, signed
 from tests.fixtures.terminals import NOW, Field, TerminalTemplate, finding, make_field
@@ -141,6 +143,11 @@ REFUSALS: dict[str, tuple[Change, str, str]] = {
     "no matter, where the type asks for one": (lambda o, s: resigned(o, s, matter=None), "schema", "'matter'"),
     "a matter that is none": (lambda o, s: resigned(o, s, matter="A 1"), "schema", "$.matter must be a matter code"),
     "an amended record that is none": (lambda o, s: resigned(o, s, amends="12"), "schema", "$.amends"),
+    "a record of the service's own": (
+        lambda o, s: resigned(o, s, type="record.read"),
+        "reserved-type",
+        "only the service",
+    ),
     "a case of two lines": (lambda o, s: resigned(o, s, case="a\nb"), "schema", "$.case"),
     "no payload": (lambda o, s: replace(s, payload=b""), "payload", "not an AES-256-GCM payload"),
     "a payload of an unknown suite": (lambda o, s: replace(s, payload=flipped(s.payload, 3)), "payload", "not an"),
@@ -180,6 +187,20 @@ def test_every_reason_is_explained() -> None:
     documented = (Path(__file__).parents[2] / "docs" / "errors.md").read_text("utf-8")
     for _, reason, _ in REFUSALS.values():
         assert f"`{reason}`" in documented, reason
+
+
+def test_the_matter_must_have_been_held_by_the_time_of_sealing(out: Field) -> None:
+    begins = datetime.fromtimestamp(NOW, UTC).date() + timedelta(days=1)
+    old, new, unlisted = sealed(out, 1), sealed(out, 2), sealed(out, 3)
+    one = out.intake
+    publish_matter(out.parts.database, out.parts.intake, NOW, begins + timedelta(days=1))
+    error = refused(one.submit("fire", [old])[0])
+    assert error.reason == "matter-not-held"
+    assert "did not hold matter 330299-XF-001 on" in str(error)
+    # published while the intake runs; a day begins in the east first, and an ended matter may be the event's own
+    publish_matter(out.parts.database, out.parts.intake, NOW, begins, begins)
+    assert isinstance(one.submit("fire", [new])[0], Acknowledged)
+    assert refused(one.submit("fire", [resigned(out, unlisted, matter="M-2")])[0]).reason == "matter-not-held"
 
 
 # ---- once in, once stored ----------------------------------------------------------------------------------------

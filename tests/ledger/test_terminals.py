@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -16,6 +17,7 @@ from ledger.node import Node
 from ledger.rotation import rotate_key
 from ledger.terminals import enrol, find_request_key, read_terminals, revoke
 from ledger.trust import export_trust
+from tests.fixtures.matters import publish_matter
 
 RECIPIENT = X25519PrivateKey.generate()
 
@@ -40,6 +42,10 @@ def test_a_terminal_is_registered_once_and_told_what_it_must_know(own_node: Node
         assert found.index_key == own_node.agent.index_key()
         assert found.recipient == RECIPIENT.public_key().public_bytes_raw()
         assert own_node.agent.index_key() not in each
+        assert found.matters == {"version": 0, "periods": {}}
+    publish_matter(own_node.database, own_node.intake, own_node.clock(), date(2024, 1, 1))
+    found = Enrolment.open(enrolled(own_node, asked, code), asked, code, transport)
+    assert found.matters == {"version": 1, "periods": {"330299-XF-001": [["2024-01-01", "9999-12-31"]]}}
     with own_node.database.reading() as connection:
         (terminal,) = read_terminals(connection)
         assert find_request_key(connection, terminal.request_kid) == terminal
@@ -115,9 +121,10 @@ def test_a_swapped_enrolment_is_noticed(own_node: Node) -> None:
     (asked, transport), code = request(), draw_code()
     file = enrolled(own_node, asked, code)
     # somebody who has the request file, but not the code, makes the terminal an enrolment with a recipient of their own
-    evil = Enrolment("https://evil.example", "fire", "pda-01", bytes(32), bytes(32), {}, 0, 1).seal(asked, draw_code())
+    evil = Enrolment("https://evil.example", "fire", "pda-01", bytes(32), bytes(32), {}, {}, 0, 1)
+    evil_file = evil.seal(asked, draw_code())
     with pytest.raises(KeyRefused, match="not made for this terminal"):
-        Enrolment.open(evil, asked, code, transport)
+        Enrolment.open(evil_file, asked, code, transport)
     with pytest.raises(KeyRefused):
         Enrolment.open(file, asked, code, X25519PrivateKey.generate())
     members = json.loads(file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -91,6 +92,14 @@ def test_there_and_back(kept: Kept, name: str) -> None:
     found = list(kept.blobs.get(stored))
     assert b"".join(found) == data
     assert all(len(chunk) <= CHUNK_BYTES for chunk in found)
+
+
+def test_every_blob_is_listed_with_its_time(kept: Kept) -> None:
+    before = {name for name, _ in kept.blobs.names()}
+    stored = {kept.blobs.put([b"x"]), kept.blobs.put([b""])}
+    listed = dict(kept.blobs.names())
+    assert listed.keys() == before | stored
+    assert all(abs(listed[name] - time.time()) < 60 for name in stored)
 
 
 def failing(size: int) -> Iterator[bytes]:
