@@ -204,11 +204,13 @@ def _source(file: Path, sheet: str | None, encoding: str, header_row: int) -> So
 
     nowhere = FileOptions(None, None, None)
     if file.suffix.lower() == ".xlsx":
-        options = XlsxOptions(nowhere, sheet, header_row, cached=True)
+        options = XlsxOptions(nowhere, sheet, header_row, cached=True, skip={})
         return XlsxFiles(options, [(file.name, file)], frozenset(), Limits())
     if not is_ascii_compatible(encoding):
         raise CouldNotRun(f"--encoding {encoding} cannot be read; save the file as UTF-8 or gb18030")
-    return CsvFiles(CsvOptions(nowhere, encoding, ",", None), [(file.name, file)], frozenset(), Limits())
+    return CsvFiles(
+        CsvOptions(nowhere, encoding, ",", None, header_row, {}), [(file.name, file)], frozenset(), Limits()
+    )
 
 
 def _rows_of(pages: list[Page], encoding: str) -> tuple[tuple[str, ...], list[ListRow], list[str]]:

@@ -183,6 +183,8 @@ class Rule:
     roles: frozenset[str]
 
     async def __call__(self, request: Request) -> Caller | None:
+        if "\0" in request.scope["path"] or b"%00" in request.scope["query_string"]:
+            raise Problem("bad-request", "a URL holds no NUL character", field="url")  # PostgreSQL's text takes none
         if not self.roles:
             return None
         site: Site = request.app.state.site

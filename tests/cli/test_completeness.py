@@ -1,13 +1,13 @@
-"""`yunxi adapter status`, `reports`, `reconcile`, `probe` on a real node, and what `status` and `audit` say of feeds."""
+"""`yunxi adapter status`, `reports`, `reconcile`, `probe` on a real node; what `status` and `audit` say of feeds."""
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 import pytest
 
 from tests.fixtures.command import Yunxi, made_node
+from tests.fixtures.nodes import Rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cli")]
 
@@ -80,11 +80,9 @@ def test_from_the_first_report_to_silence(tmp_path: Path) -> None:
 
 def check_silence(yunxi: Yunxi) -> None:
     """The node's memory says what is due; the log says it too, to whoever looks later."""
-    database = sqlite3.connect(yunxi.directory / "node" / "ledger.sqlite")
-    with database:
-        database.execute("UPDATE feed_period SET next_due = '2026-03-02T00:00:00+00:00'")
-        database.execute("UPDATE feed_probe SET arrived_at = NULL, due = '2026-03-02T00:00:00+00:00'")
-    database.close()
+    rows = Rows(yunxi.directory / "node")
+    rows.do("UPDATE feed_period SET next_due = '2026-03-02T00:00:00+00:00'")
+    rows.do("UPDATE feed_probe SET arrived_at = NULL, due = '2026-03-02T00:00:00+00:00'")
     told = yunxi("status")
     assert told.code == 1 and "fire/notes: no report since" in told.err
     told = yunxi("adapter", "status")
@@ -93,10 +91,7 @@ def check_silence(yunxi: Yunxi) -> None:
 
 
 def check_tampering(yunxi: Yunxi) -> None:
-    database = sqlite3.connect(yunxi.directory / "node" / "ledger.sqlite")
-    with database:
-        database.execute("UPDATE entries SET key = 'notes/9' WHERE key = 'notes/1'")
-    database.close()
+    Rows(yunxi.directory / "node").do("UPDATE entries SET key = 'notes/9' WHERE key = 'notes/1'")
     told = yunxi("adapter", "reports", "--json")
     assert told.code == 1
     assert [item["kind"] for item in told.json()["feeds"][0]["findings"]] == ["digest-differs"]

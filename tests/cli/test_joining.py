@@ -17,6 +17,7 @@ from ledger.keys import FileKeyAgent
 from ledger.node import Node
 from ledger.store.reading import find_entry
 from tests.fixtures.command import Result, Yunxi
+from tests.fixtures.node_databases import new_database
 from tests.fixtures.records import acknowledged, submissions
 
 pytestmark = [pytest.mark.xdist_group("joining"), pytest.mark.slow]
@@ -43,6 +44,7 @@ class Consortium:
 
     def join(self, name: str, *, address: str | None = None, consortium: str = "test.example") -> Result:
         words = ("--chain", self.url, "--engine", "embedded", "--join", address or self.address)
+        words += ("--database", new_database())
         return self.yunxi("init", name, "--consortium", consortium, *words)
 
     def request(self, node: str, department: str, *more: str) -> Result:
@@ -61,7 +63,7 @@ class Consortium:
 def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
     directory = tmp_path_factory.mktemp("joining")
     yunxi = Yunxi(directory)
-    yunxi.good("init", "first", "--consortium", "test.example")
+    yunxi.good("init", "first", "--consortium", "test.example", "--database", new_database())
     for department in NODES["first"]:
         yunxi.good("department", "add", department, "--name", f"{department}局", "--node", "first")
     chain = yunxi.good("chain", "url", "--node", "first", "--json").json()

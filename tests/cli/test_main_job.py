@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from tests.cli.conftest import record_file
 from tests.fixtures.command import ChainServer, Yunxi
+from tests.fixtures.nodes import Rows
 
 pytestmark = pytest.mark.xdist_group("cli")
 
@@ -170,20 +170,17 @@ def test_tables_are_whole_at_any_width(yunxi: Yunxi, evidence: Evidence) -> None
 
 
 def test_the_audit_names_a_changed_statement_and_ends_with_1(yunxi: Yunxi, evidence: Evidence) -> None:
-    database = sqlite3.connect(yunxi.directory / "node" / "ledger.sqlite")
+    rows = Rows(yunxi.directory / "node")
     query = "SELECT position, statement FROM entries WHERE record_id = ?"
-    position, statement = database.execute(query, (UUID(evidence.record_id).bytes,)).fetchone()
+    ((position, statement),) = rows.all(query, UUID(evidence.record_id).bytes)
     update = "UPDATE entries SET statement = ? WHERE position = ?"
     try:
-        database.execute(update, (_flipped(statement), position))
-        database.commit()
+        rows.do(update, _flipped(statement), position)
         found = yunxi("audit", "--json")
         assert found.code == 1
         assert found.json()["first"]["kind"] == "statement-changed"
         assert found.json()["first"]["record_id"] == evidence.record_id
         assert f"record {evidence.record_id} was changed" in yunxi("audit").out
     finally:
-        database.execute(update, (statement, position))
-        database.commit()
-        database.close()
+        rows.do(update, statement, position)
     assert yunxi.good("audit").out.rstrip().endswith("the chain holds the same roots.")

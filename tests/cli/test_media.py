@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.fixtures.command import Yunxi
+from tests.fixtures.nodes import Rows
 from tests.fixtures.pictures import PLATE, draw, photo, video
 
 pytestmark = pytest.mark.xdist_group("cli")
@@ -114,11 +114,8 @@ def test_a_clip_of_a_video(yunxi: Yunxi) -> None:
 
 def test_a_changed_byte_of_the_original_is_named(yunxi: Yunxi, captured: str) -> None:
     made = yunxi.good("media", "blur", captured, "--region", "1,1,20,20", "--fill", *BY, "--json").json()["record_id"]
-    with sqlite3.connect(yunxi.directory / "node" / "ledger.sqlite") as database:
-        wanted = bytes.fromhex(captured.replace("-", ""))
-        query = "SELECT blob FROM attachments JOIN entries USING (position) WHERE record_id = ? AND ordinal = 1"
-        [(blob,)] = database.execute(query, (wanted,)).fetchall()
-    database.close()
+    query = "SELECT blob FROM attachments JOIN entries USING (position) WHERE record_id = ? AND ordinal = 1"
+    blob = Rows(yunxi.directory / "node").get(query, bytes.fromhex(captured.replace("-", "")))
     path = yunxi.directory / "node" / "blobs" / blob[:2] / blob
     good = path.read_bytes()
     path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ from gateway.database import prepare
 from gateway.projections.registry import projector_of
 from ledger.node import Node
 from tests.fixtures.command import Yunxi
-from tests.fixtures.nodes import SIZE, Built
+from tests.fixtures.nodes import SIZE, Built, Rows
 
 
 @pytest.fixture
@@ -27,13 +25,12 @@ def test_a_rebuild_makes_the_tables_and_the_same_again(yunxi: Yunxi, tmp_path: P
     prepare(node.database)
     assert projector_of(node).catch_up() == 0
     node.close()
-    with closing(sqlite3.connect(tmp_path / "node" / "ledger.sqlite")) as connection, connection:
-        before = connection.execute("SELECT * FROM subject_entries ORDER BY 1, 2").fetchall()
-        connection.execute("DELETE FROM subject_entries WHERE position % 2 = 0")
+    rows = Rows(tmp_path / "node")
+    before = rows.all("SELECT * FROM subject_entries ORDER BY 1, 2")
+    rows.do("DELETE FROM subject_entries WHERE position % 2 = 0")
     again = yunxi.good("rebuild")
     assert again.out.startswith(f"Replayed {SIZE + 3} entries in ")
-    with closing(sqlite3.connect(tmp_path / "node" / "ledger.sqlite")) as connection:
-        assert connection.execute("SELECT * FROM subject_entries ORDER BY 1, 2").fetchall() == before
+    assert rows.all("SELECT * FROM subject_entries ORDER BY 1, 2") == before
 
 
 def test_contributions_of_a_node_that_never_served_ask_for_an_upgrade(yunxi: Yunxi) -> None:

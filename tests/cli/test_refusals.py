@@ -27,7 +27,8 @@ BAD_FILES: dict[str, tuple[bytes, str]] = {
 }
 
 BAD_RECORDS: dict[str, tuple[dict[str, Any], str]] = {
-    "unknown record type": ({"type": "inspection.nope"}, "no record type 'inspection.nope' in version 1; known are"),
+    "unknown record type": ({"type": "inspection.nope"}, "in version 1; near it are inspection."),
+    "a record of the service's own": ({"type": "disclosure.made"}, "disclosure.made says what the service did: only"),
     "missing field": ({"occurred_at": None}, "must have the member 'occurred_at'"),
     "wrong check digit": ({"subjects": [{**COMPANY, "value": "91350100M000100Y44"}]}, "has a wrong check digit"),
     "future date": ({"occurred_at": "2199-01-01T00:00:00+08:00"}, "$.occurred_at lies in the future"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import lzma
 import random
-import sqlite3
 import subprocess
 import time
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ import pytest
 
 from demo.exports import generate
 from tests.fixtures.command import Yunxi, log_size, made_node, row_count
+from tests.fixtures.nodes import Rows
 
 ROOT = Path(__file__).parents[2]
 CHICAGO = ROOT.parent / "shared" / "data" / "chicago"
@@ -42,10 +42,8 @@ def run_under_kills(yunxi: Yunxi, mapping: Path, department: str, rows: int, kil
 
 def check_rows_once(yunxi: Yunxi, department: str, mapping: str, keys: Iterable[str]) -> None:
     """The ledger holds exactly the rows of these keys, each once."""
-    database = sqlite3.connect(yunxi.directory / "node" / "ledger.sqlite")
     query = "SELECT key FROM entries JOIN logs USING (log) WHERE department = ? AND key NOT LIKE 'feed-%'"
-    found = [key for (key,) in database.execute(query, (department,))]
-    database.close()
+    found = [key for (key,) in Rows(yunxi.directory / "node").all(query, department)]
     wanted = {f"{mapping}/{key}" for key in keys}
     assert len(found) == len(set(found))
     assert set(found) == wanted

@@ -23,7 +23,7 @@ from ledger.formats.merkle import leaf_hash, root_of
 from ledger.formats.note import Note
 from ledger.formats.tlogproof import TlogProof
 from ledger.formats.trust import Trust
-from ledger.keys import FileKeyAgent, _open, _seal
+from ledger.keys import FileKeyAgent, open_secrets, seal_secrets
 from ledger.node import Node
 from ledger.receipts import make_receipt
 from ledger.settings import Settings, WitnessSettings
@@ -133,14 +133,14 @@ def test_the_trust_file_says_that_departments_of_one_node_share_an_operator(buil
 
 
 def test_every_anchored_checkpoint_is_cosigned(built: Built) -> None:
-    rows = Rows(built.directory / "ledger.sqlite")
+    rows = Rows(built.directory)
     assert rows.all("SELECT log, size FROM cosignatures ORDER BY log, size") == rows.all(
         "SELECT log, size FROM anchors ORDER BY log, size"
     )
 
 
 def test_a_damaged_cosignature_is_found_by_the_audit(built: Built, tampered: Path) -> None:
-    Rows(tampered / "ledger.sqlite").flip("cosignatures", "line", f"log = 1 AND size = {FIRST_ANCHOR}", byte=60)
+    Rows(tampered).flip("cosignatures", "line", f"log = 1 AND size = {FIRST_ANCHOR}", byte=60)
     node = built.open(tampered)
     report = audit_node(node, "fire", check_signatures=False)
     assert [(f.kind, f.where) for f in report.logs[0].findings] == [
@@ -152,9 +152,9 @@ def test_a_damaged_cosignature_is_found_by_the_audit(built: Built, tampered: Pat
 def test_a_department_from_before_there_were_witness_keys_gets_one(template: Template, tmp_path: Path) -> None:
     FileKeyAgent.create(tmp_path / "keys").create_department("fire")
     path, passphrase = tmp_path / "keys" / "keystore.json", (tmp_path / "keys" / "passphrase").read_text()
-    keys = _open(path, passphrase)
+    keys = open_secrets(path, passphrase)
     del keys["departments"]["fire"]["witness"]
-    _seal(path, passphrase, keys)
+    seal_secrets(path, passphrase, keys)
     agent = FileKeyAgent.open(tmp_path / "keys")
     with pytest.raises(YunxiError, match="department add"):
         agent.witness_signer("fire")
@@ -262,7 +262,7 @@ def test_anchors_do_not_wait_for_a_witness_and_its_late_word_reaches_its_checkpo
     stop.set()
     thread.join()
     assert waiting == 0
-    sizes = Rows(own_node.settings.directory / "ledger.sqlite").all(
+    sizes = Rows(own_node.settings.directory).all(
         "SELECT size FROM cosignatures WHERE witness = ? ORDER BY size", str(witness_key(COURT))
     )
     assert len(sizes) >= 2, "the one it was asked for first, late, and the newest"
