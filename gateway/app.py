@@ -15,6 +15,7 @@ from starlette.responses import Response
 from gateway.access import require_rules
 from gateway.cases.routes import router as cases
 from gateway.contributions.routes import router as contributions
+from gateway.emergency.routes import router as emergencies
 from gateway.extractions.routes import pulls_router
 from gateway.extractions.routes import router as extractions
 from gateway.grants.routes import router as grants
@@ -26,8 +27,10 @@ from gateway.operations.routes import router as operations
 from gateway.peers.routes import router as peers
 from gateway.people.routes import router as people
 from gateway.problems import MEDIA_TYPE, Problem, problem_of
+from gateway.recalls.routes import router as recalls
 from gateway.records.routes import router as records
 from gateway.site import Site
+from gateway.subscriptions.routes import router as subscriptions
 from gateway.terminals.routes import router as terminals
 from gateway.uploads.routes import router as uploads
 from gateway.workers import lifespan
@@ -47,6 +50,9 @@ ROUTERS = (
     grants,
     extractions,
     pulls_router,
+    recalls,
+    emergencies,
+    subscriptions,
     logs,
 )
 """The rooms, one line each."""

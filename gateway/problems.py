@@ -63,6 +63,12 @@ CODES: Mapping[str, Kind] = MappingProxyType(
         "page-gone": Kind(410, "页面已不可用", "The page can no longer be made"),
         "page-invalid": Kind(422, "收到的页面未通过验证", "A page that came does not verify"),
         "account-refused": Kind(422, "账号设置不被接受", "The account cannot be made or changed so"),
+        # -- recalls and emergencies --
+        "emergency-not-allowed": Kind(403, "不允许紧急调取", "The owner does not allow it in an emergency"),
+        "emergency-unjustified": Kind(403, "以往紧急调取逾期未说明", "An earlier emergency access was not justified"),
+        "second-person-required": Kind(403, "须由另一人说明", "Another person must do this"),
+        # -- subscriptions --
+        "target-not-allowed": Kind(422, "推送地址不被允许", "Webhooks may not be sent to this address"),
         # -- the ledger's refusals --
         "refused": Kind(409, "请求被拒绝", "It was refused"),
         "malformed": Kind(400, "内容不符合格式", "Bytes that do not follow their format"),

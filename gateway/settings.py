@@ -32,6 +32,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "backlog_seconds": (1, 86_400),
     "lease_seconds": (2, 300),
     "drain_seconds": (1, 300),
+    "missing_seconds": (0.1, 86_400),
 }
 
 
@@ -63,6 +64,38 @@ class ProviderSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class EmergencySettings:
+    """`[gateway.emergency]`: which departments may have which record types without a grant in an emergency, and for how
+    many `hours` at the most until it must be justified. Nobody and nothing unless it is said; raises ValueError."""
+
+    allow: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+    hours: int = 24
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.hours <= 720:
+            raise ValueError("emergency.hours must be from 1 to 720")
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookSettings:
+    """`[gateway.webhooks]`: `hosts` (host or host:port) that webhooks may be sent to, by https; with `loopback` also
+    this machine, by http, for development. After `attempts` a delivery is dead. Raises ValueError."""
+
+    hosts: tuple[str, ...] = ()
+    loopback: bool = False
+    attempts: int = 12
+    timeout_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        for host in self.hosts:
+            if not _AUTHORITY.fullmatch(host):
+                raise ValueError(f"webhooks.hosts: {host!r} must be host or host:port in lower case")
+        if not 1 <= self.attempts <= 50 or not 0.1 <= self.timeout_seconds <= 60:
+            raise ValueError("webhooks.attempts must be from 1 to 50, timeout_seconds from 0.1 to 60")
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """How the service behaves. Seconds and bytes are in the names; raises ValueError for what is out of bounds.
 
@@ -84,6 +117,9 @@ class GatewaySettings:
     backlog_seconds: float = 60
     lease_seconds: float = 10
     drain_seconds: float = 10
+    missing_seconds: float = 60
+    emergency: EmergencySettings = EmergencySettings()
+    webhooks: WebhookSettings = WebhookSettings()
     provider: ProviderSettings | None = None
     peers: Mapping[str, PeerSettings] = field(default_factory=dict)
 
@@ -120,9 +156,15 @@ class GatewaySettings:
         values["authorities"] = tuple(table.get("authorities", ()))
         peers = {name: PeerSettings(**members) for name, members in table.get("peers", {}).items()}
         values["peers"] = peers
+        values["emergency"] = EmergencySettings(**_lists_as_tuples(table.get("emergency", {})))
+        values["webhooks"] = WebhookSettings(**_lists_as_tuples(table.get("webhooks", {})))
         if "provider" in table:
             secret = os.environ.get(PROVIDER_SECRET, "")
             if not secret:
                 raise ValueError(f"the provider needs its client secret in the environment variable {PROVIDER_SECRET}")
             values["provider"] = ProviderSettings(client_secret=secret, **table["provider"])
         return cls(**values)
+
+
+def _lists_as_tuples(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}

@@ -11,11 +11,13 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request
 
 from gateway.access import Attempt, Authenticator, KeyBook
+from gateway.emergency.service import Justifications
 from gateway.extractions.service import Extractions
 from gateway.grants.service import Grants
 from gateway.intake_queue import IntakeQueue
 from gateway.lease import Lease
 from gateway.nonces import Nonces
+from gateway.notices.teller import Teller
 from gateway.operations.anchoring import Anchoring
 from gateway.operations.limits import Limits
 from gateway.operations.metrics import Metrics
@@ -25,7 +27,13 @@ from gateway.peers.directory import PeerDirectory
 from gateway.people.oidc import Provider
 from gateway.people.service import people_of
 from gateway.projections.registry import projector_of
+from gateway.recalls.projection import CORRECTION, RECALL
+from gateway.recalls.service import Acknowledgements, Notices
 from gateway.settings import GatewaySettings
+from gateway.subscriptions.bell import Bell
+from gateway.subscriptions.stream import Streams
+from gateway.subscriptions.watching import Watching
+from gateway.subscriptions.webhooks import Webhooks
 from gateway.terminals.service import Terminals
 from ledger.intake import Intake
 from ledger.node import ChainLink, Node
@@ -86,9 +94,20 @@ class Site:
         self.projector = projector_of(node)
         self.extractions = Extractions(self)
         self.refusals.on_authentication_failed.append(self.extractions.authentication_failed)
+        self.teller = Teller(self)
+        for topic in (Notices(self, RECALL), Notices(self, CORRECTION), Acknowledgements(), Justifications()):
+            self.teller.add(topic)
+        self.bell = Bell(self.projector)
+        self.streams = Streams(self)
         self.everywhere: list[Worker] = [self.projector]
         """Workers that run in every process."""
-        self.workers: list[Worker] = [Anchoring(self), self.extractions.worker]
+        self.workers: list[Worker] = [
+            Anchoring(self),
+            self.extractions.worker,
+            self.teller,
+            Watching(self),
+            Webhooks(self),
+        ]
         """Workers of which one process of the node runs all: the holder of the lease."""
         self.lease = Lease(self.database, "workers", self.clock, settings.lease_seconds)
         self.readiness = Readiness(self)

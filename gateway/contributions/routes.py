@@ -40,7 +40,9 @@ def _seconds(name: str, text: str | None, default: int) -> int:
     if text is None:
         return default
     try:
-        return int(parse_instant(text).timestamp())
-    except ValueError as error:
+        seconds = int(parse_instant(text).timestamp())
+        instant(seconds)  # it may lie past the calendar's ends in UTC
+        return seconds
+    except (ValueError, OverflowError) as error:
         example = "2026-03-02T09:15:00+08:00"
         raise Problem("bad-request", f"`{name}` must be a time with offset, such as {example}", field=name) from error

@@ -36,7 +36,7 @@ def add_dossier(router: APIRouter, form: Form) -> None:
         site: SiteOf,
         number: str,
         lead: str | None = None,
-        cursor: Annotated[str | None, Query(pattern="^[0-9]{1,19}$", description="`next` of the page before")] = None,
+        cursor: Annotated[str | None, Query(pattern="^[0-9]{1,18}$", description="`next` of the page before")] = None,
         limit: Annotated[int | None, Query(ge=1, le=10_000)] = None,
     ) -> dict[str, Any]:
         """The caller's department's dossier, without contents: entries, counts, and how far each participant is."""

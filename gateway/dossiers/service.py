@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import ColumnElement, Connection, func, select
 from sqlalchemy.engine import RowMapping
@@ -16,6 +16,7 @@ from gateway.dossiers.models import dossier_entries
 from gateway.extractions.models import pulls
 from gateway.proceedings.reading import Attached, Proceeding, attached_to, subjects_of
 from gateway.projections.subjects import Match, SubjectIndex
+from gateway.recalls.reading import Received, stale
 from gateway.records.service import write_read
 from gateway.site import Site
 from ledger.errors import PayloadInvalid, Refusal
@@ -56,7 +57,8 @@ class ParticipantState:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A record in a dossier. `received` is the record of its receipt, whose attachment holds the presentation."""
+    """A record in a dossier. `received` is the record of its receipt, whose attachment holds the presentation; `stale`
+    says which recalls and corrections of it came since."""
 
     owner: str
     record_id: str
@@ -65,6 +67,7 @@ class Entry:
     received: str
     received_at: int
     position: int
+    stale: tuple[Received, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +137,8 @@ def entries_of(
     query = select(dossier_entries).where(*here).order_by(c.received_position, c.owner, c.record_id)
     if last is not None:
         query = query.where(c.received_position <= last)
-    for row in connection.execute(query):
-        yield Entry(
+    found = [
+        Entry(
             owner=row.owner,
             record_id=row.record_id,
             type=row.type,
@@ -144,6 +147,11 @@ def entries_of(
             received_at=row.received_at,
             position=row.received_position,
         )
+        for row in connection.execute(query)
+    ]
+    marks = stale(connection, department, [each.record_id for each in found])
+    for entry in found:
+        yield replace(entry, stale=tuple(marks.get((entry.owner, entry.record_id), ())))
 
 
 def own_records(connection: Connection, department: str, proceeding: Proceeding) -> list[Match]:

@@ -8,6 +8,7 @@ from typing import Any
 from gateway.dossiers.service import Dossier, Entry, ParticipantState, Shown
 from gateway.proceedings.forms import FORMS
 from gateway.proceedings.views import attached_json, instant, proceeding_json
+from gateway.recalls.reading import Received
 
 
 def dossier_json(dossier: Dossier, now: float) -> dict[str, Any]:
@@ -53,6 +54,18 @@ def entry_json(entry: Entry) -> dict[str, Any]:
         "units": list(entry.units),
         "received_at": instant(entry.received_at),
         "received_record": entry.received,
+        "stale": [_stale_json(each) for each in entry.stale],
+    }
+
+
+def _stale_json(notice: Received) -> dict[str, Any]:
+    return {
+        "recall": notice.received,
+        "kind": notice.kind,
+        "asks": notice.asks,
+        "replaced_by": notice.replaced_by,
+        "since": instant(notice.received_at),
+        "acknowledged": notice.acknowledgement is not None,
     }
 
 

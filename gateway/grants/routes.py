@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
@@ -22,6 +22,7 @@ router = APIRouter(prefix="/v1/grants", tags=["grants"])
 Giver = Annotated[Caller, allow(ADMIN, SYSTEM)]
 Reader = Annotated[Caller, allow(SYSTEM, *PERSON_ROLES)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]
+Moment = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 12, 31, tzinfo=UTC))]
 Names = Annotated[list[Name], Field(min_length=1, max_length=MOST_TERMS)]
 Number = Annotated[int, Path(ge=0, lt=2**63, description="the grant's number")]
 
@@ -37,8 +38,8 @@ class GrantAsked(BaseModel):
     purposes: Names
     case_kinds: Names
     per_day: Annotated[int, Field(ge=1, le=MOST_PER_DAY)]
-    valid_from: AwareDatetime | None = None
-    valid_to: AwareDatetime
+    valid_from: Moment | None = None
+    valid_to: Moment
     legal_basis: Annotated[str, Field(min_length=1, max_length=500)] | None = None
 
 

@@ -112,7 +112,10 @@ class Grants:
         now = datetime.fromtimestamp(self._node.clock(), UTC).isoformat(timespec="milliseconds")
         members = {"type": BASIS_TYPE, "v": 1, "occurred_at": now.replace("+00:00", "Z"), "account": by}
         members |= {"basis": legal_basis.strip(), "grantee": terms.grantee}
-        drafts = [Submission(basis_key(name, str(uuid4())), {**members, "shared_type": name}) for name in marked]
+        drafts = [
+            Submission(basis_key(name, str(uuid4())), {**members, "shared_type": name}, by_service=True)
+            for name in marked
+        ]
         for outcome in self._submit(owner, drafts):
             if not isinstance(outcome, Acknowledged):
                 raise outcome.error

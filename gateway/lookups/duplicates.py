@@ -73,7 +73,7 @@ def answer(site: Site, owner: str, requester: str, request_key: str, question: Q
         ],
         "occurred_at": instant(now),
     }
-    outcome = site.intake.submit(owner, [Submission(f"duplicate/{secrets.token_hex(16)}", record)])[0]
+    outcome = site.intake.submit(owner, [Submission(f"duplicate/{secrets.token_hex(16)}", record, by_service=True)])[0]
     if isinstance(outcome, Refused):
         raise outcome.error
     return found

@@ -149,6 +149,8 @@ def _log_search(site: Site, caller: Caller, body: Track, request_id: str, found:
         "occurred_at": instant(site.clock()),
     }
     record |= {"purpose": body.purpose} if body.purpose else {}
-    outcome = site.intake.submit(caller.department, [Submission(f"tracker/{secrets.token_hex(16)}", record)])[0]
+    outcome = site.intake.submit(
+        caller.department, [Submission(f"tracker/{secrets.token_hex(16)}", record, by_service=True)]
+    )[0]
     if isinstance(outcome, Refused):
         raise outcome.error

@@ -10,6 +10,7 @@ from fastapi.routing import iter_route_contexts
 
 from gateway.access import rules_of
 from gateway.caller import PERSON_ROLES, REQUEST_ROLES
+from gateway.operations.examples import EXAMPLES
 from gateway.problems import CODES, MEDIA_TYPE
 
 ABOUT = """The sharing service of a Yunxi node. Errors are RFC 9457 problems with a stable `code`. Lists go by cursor.
@@ -77,8 +78,11 @@ def describe(app: FastAPI) -> dict[str, Any]:
             operation = document["paths"].get(route.path_format, {}).get(method.lower())
             if operation is not None:
                 operation["responses"].pop("422", None)
-                operation["responses"]["default"] = problem
+                operation["responses"] |= {"4XX": problem, "5XX": problem}
                 operation["security"] = _security(roles)
+                for body in operation.get("requestBody", {}).get("content", {}).values():
+                    if (example := EXAMPLES.get(f"{method} {route.path_format}")) is not None:
+                        body["example"] = example
                 operation["x-roles"] = sorted(roles)
     return document
 

@@ -41,6 +41,14 @@ class Metrics:
         self.backlog_age = Gauge(
             "yunxi_backlog_seconds", "Age of the oldest of them.", ("department",), registry=self.registry
         )
+        self.recalls = Gauge(
+            "yunxi_recalls_open", "Recalls and corrections not acknowledged.", ("department", "side"),
+            registry=self.registry,
+        )  # fmt: skip
+        self.emergencies = Gauge(
+            "yunxi_emergencies", "Emergency accesses not justified: open, and of these overdue.",
+            ("department", "state"), registry=self.registry,
+        )  # fmt: skip
         self.workers = Gauge(
             "yunxi_worker_up", "Whether a worker runs in this process.", ("worker",), registry=self.registry
         )

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete
 
+from gateway.emergency.reading import open_counts as emergencies_open
 from gateway.models import request_nonces
+from gateway.recalls.reading import open_counts as recalls_open
 from ledger.errors import YunxiError
 
 if TYPE_CHECKING:
@@ -60,7 +62,25 @@ class Readiness:
         }
         if not database:
             return parts  # the others would only repeat it
-        return parts | self._of_status(node_status(self._site.node)) | {"workers": {"ok": self._workers()}}
+        parts |= self._of_status(node_status(self._site.node)) | {"workers": {"ok": self._workers()}}
+        return parts | self._of_people()
+
+    def _of_people(self) -> dict[str, dict[str, Any]]:
+        """What waits for people: recalls to be acknowledged, emergency accesses to be justified. It makes no node
+        unready, but it is said."""
+        with self._site.database.reading() as connection:
+            recalls = recalls_open(connection)
+            emergencies = emergencies_open(connection, self._site.clock())
+        for department, counts in recalls.items():
+            for side, count in counts.items():
+                self._site.metrics.recalls.labels(department, side).set(count)
+        for department, counts in emergencies.items():
+            for state, count in counts.items():
+                self._site.metrics.emergencies.labels(department, state).set(count)
+        return {
+            "recalls": {"ok": True, "departments": recalls},
+            "emergencies": {"ok": True, "departments": emergencies},
+        }
 
     def _database(self) -> bool:
         try:

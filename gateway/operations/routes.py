@@ -26,6 +26,7 @@ _READY: dict[int | str, dict[str, Any]] = {
     200: {"description": "every part is ready", "content": {"application/json": {"schema": {"type": "object"}}}},
     503: {"description": "a part is not", "content": {"application/json": {"schema": {"type": "object"}}}},
 }
+_FIGURES: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 
 
 @router.get("/healthz", summary="Does the process live?")
@@ -45,7 +46,7 @@ def readyz(_: Anybody, site: SiteOf) -> Response:
     )
 
 
-@router.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+@router.get("/metrics", summary="Figures for Prometheus", response_class=Response, responses=_FIGURES)
 def metrics(_: Anybody, site: SiteOf, request: Request) -> Any:
     """Figures in Prometheus's text format, of the process that answers. To this machine only, past no proxy."""
     proxied = any(name in request.headers for name in _FORWARDED)

@@ -22,14 +22,16 @@ Anybody = Annotated[Caller | None, public()]
 Person = Annotated[Caller, allow(*PERSON_ROLES)]
 Admin = Annotated[Caller, allow(ADMIN)]
 Role = Literal["officer", "supervisor", "legal-reviewer", "department-admin", "coordinator", "auditor"]
-Login = Annotated[str, Field(min_length=1, max_length=254, examples=["wang@fire.example"])]
+Login = Annotated[
+    str, Field(min_length=1, max_length=254, pattern=r"^[^\x00-\x1f\x7f]*$", examples=["wang@fire.example"])
+]
 Password = Annotated[str, Field(min_length=1, max_length=256, examples=["three words and more"])]
 Code = Annotated[str | None, Field(pattern="^[0-9]{6}$", examples=["123456"])]
 LoginPath = Annotated[str, Path(min_length=1, max_length=254, description="the login of an account")]
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class SignIn(_Body):

@@ -18,7 +18,7 @@ from ledger.formats.identifiers import normalise
 
 Acting = Annotated[Caller, allow(OFFICER, SUPERVISOR, SYSTEM)]
 Reading = Annotated[Caller, allow(OFFICER, SUPERVISOR, REVIEWER, ADMIN, COORDINATOR, AUDITOR, SYSTEM, PEER)]
-Cursor = Annotated[str | None, Query(pattern="^[0-9]{1,19}$", description="`next` of the page before")]
+Cursor = Annotated[str | None, Query(pattern="^[0-9]{1,18}$", description="`next` of the page before")]
 Limit = Annotated[int | None, Query(ge=1, le=10_000, description="how many at the most")]
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", description="1 to 64 visible characters")]
 

@@ -219,7 +219,7 @@ def _by(site: Site, caller: Caller) -> dict[str, Any]:
 
 def _submit(site: Site, caller: Caller, key: str, record: dict[str, Any]) -> Acknowledged:
     """Seals a record of the caller's department and projects it. Raises its refusal."""
-    outcome = site.intake.submit(caller.department, [Submission(key, record)])[0]
+    outcome = site.intake.submit(caller.department, [Submission(key, record, by_service=True)])[0]
     if isinstance(outcome, Refused):
         raise outcome.error
     site.projector.catch_up([caller.department])

@@ -123,7 +123,7 @@ class Search(Body):
 
     state: Literal["open", "closed"] | None = None
     subject: Subject | None = None
-    cursor: Annotated[str, Field(pattern="^[0-9]{1,19}$")] | None = None
+    cursor: Annotated[str, Field(pattern="^[0-9]{1,18}$")] | None = None
     limit: Annotated[int, Field(ge=1, le=10_000)] | None = None
 
 

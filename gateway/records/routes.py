@@ -48,10 +48,7 @@ async def submit(caller: Submitter, site: SiteOf, body: RawBody) -> Response:
     A refused submission does not hold up the others. What was not answered may be sent again under the same keys.
     """
     submissions = service.parse_submissions(body)
-    refused = [service.refuse_reserved(submission) for submission in submissions]
-    fit = [submission for submission, refusal in zip(submissions, refused, strict=True) if refusal is None]
-    answers = iter(await site.intake.submit_async(caller.department, fit))
-    outcomes = [refusal or next(answers) for refusal in refused]
+    outcomes = await site.intake.submit_async(caller.department, submissions)
     taken = sum(isinstance(outcome, Acknowledged) for outcome in outcomes)
     site.metrics.records.labels(caller.department, "acknowledged").inc(taken)
     site.metrics.records.labels(caller.department, "refused").inc(len(outcomes) - taken)

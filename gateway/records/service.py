@@ -25,9 +25,6 @@ from ledger.submission import Acknowledged, Outcome, Refused, Submission, Upload
 
 MAX_SUBMISSIONS = 1_000
 
-RESERVED = ("record.read", "disclosure.made", "disclosure.refused", "disclosure.received", "duplicate.checked")
-"""Types of records in which the service says what it did."""
-
 _CLEAR = ("type", "v", "matter", "case", "inspection", "amends")
 
 
@@ -83,14 +80,6 @@ def _upload(item: Any, field: str) -> UploadedSource:
     if type(item["size"]) is not int or not all(isinstance(v, str) for n, v in item.items() if n != "size"):
         raise Problem("bad-request", "size is a number of bytes, everything else of an upload is text", field=field)
     return UploadedSource(**item)
-
-
-def refuse_reserved(submission: Submission) -> Refused | None:
-    """The refusal of a record that says what the service itself did: only the service writes those."""
-    kind = submission.record.get("type") if isinstance(submission.record, dict) else None
-    if kind not in RESERVED:
-        return None
-    return Refused(submission.key, RecordRefused("reserved-type", f"records of type {kind} are the service's own"))
 
 
 def outcome_json(outcome: Outcome) -> dict[str, Any]:
@@ -192,7 +181,7 @@ def write_read(
     }
     record |= {"attachment": attachment} if attachment is not None else {}
     record |= {"purpose": purpose} if purpose is not None else {}
-    outcome = site.intake.submit(caller.department, [Submission(f"read/{uuid.uuid4()}", record)])[0]
+    outcome = site.intake.submit(caller.department, [Submission(f"read/{uuid.uuid4()}", record, by_service=True)])[0]
     if isinstance(outcome, Refused):
         raise Problem("could-not-run", "that you read it could not be logged, so it is not shown") from outcome.error
 

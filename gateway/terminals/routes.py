@@ -20,6 +20,9 @@ _BODY = {"requestBody": {"required": True, "content": {"application/json": {"sch
 _ANSWER: dict[int | str, dict[str, Any]] = {
     200: {"description": "One outcome for each", "content": {"application/json": {"schema": {"type": "object"}}}}
 }
+_TIME: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/json": {"schema": {"type": "object", "example": {"now_ms": 1_772_414_100_000}}}}}
+}
 
 
 @router.post(
@@ -38,7 +41,7 @@ def submit(caller: Annotated[Caller, allow(TERMINAL)], site: SiteOf, body: RawBo
     return Response(encode_outcomes(outcomes), media_type="application/json")
 
 
-@router.get("/time", summary="What time is it here?", response_class=Response)
+@router.get("/time", summary="What time is it here?", response_class=Response, responses=_TIME)
 def time(_: Annotated[Caller | None, public()], site: SiteOf) -> Response:
     """`{"now_ms": n}`, milliseconds since 1970. For anybody: whose clock is wrong cannot sign a request in force."""
     return Response(orjson.dumps({"now_ms": int(site.clock() * 1000)}), media_type="application/json")

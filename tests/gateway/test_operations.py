@@ -325,7 +325,7 @@ def test_the_description_names_every_route_with_its_callers(gateway: Gateway) ->
             operation = document["paths"][route.path_format][method.lower()]
             assert operation["summary"]
             assert "422" not in operation["responses"]
-            assert operation["responses"]["default"]["content"].keys() == {"application/problem+json"}
+            assert operation["responses"]["4XX"]["content"].keys() == {"application/problem+json"}
             assert operation["security"] == [{}] or operation["x-roles"]
     submit = document["paths"]["/v1/records"]["post"]
     assert submit["security"] == [{"signature": []}]

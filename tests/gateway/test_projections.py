@@ -230,7 +230,7 @@ def test_a_rebuild_of_whatever_the_service_sealed_is_the_same(
         patch.setattr(projector_module, "BATCH", batch)
         for place, (department, kind, number, follow) in enumerate(steps):
             record = service_record(department, kind, number, ids)
-            ids.append(parts.take([Submission(f"s{place}", record)], department)[0].record_id)
+            ids.append(parts.take([Submission(f"s{place}", record, by_service=True)], department)[0].record_id)
             if follow:
                 live.catch_up([department])
         live.catch_up()

@@ -1,23 +1,22 @@
-"""Recalls and corrections follow the data: told, received, acknowledged, stale; whoever was down or killed meanwhile."""
+"""Recalls and corrections follow the data: told, received, acknowledged, stale, whoever was down meanwhile."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import delete, select, update
 
-from gateway.app import create_app
 from gateway.notices.models import tellings
 from gateway.recalls.models import recall_answers, recall_notices, recalls, received_recalls
-from gateway.settings import GatewaySettings
-from gateway.site import Site
 from ledger.node import Node
-from tests.fixtures.exchange import LEAD, OTHER, OWNER, Exchange, exchange, until
-from tests.fixtures.gateway import AUTHORITY, Gateway, Keys
+from tests.fixtures.exchange import LEAD, OTHER, OWNER, Exchange, exchange, make_node, reopened, until
+from tests.fixtures.gateway import Gateway, serving
+from tests.fixtures.nodes import end_chain
+from tests.fixtures.proceedings import NOW, made, take
 from tests.fixtures.records import report
 
 ABSENT = "streets"
@@ -98,7 +97,11 @@ def test_a_recall_reaches_who_extracted_it_and_is_acknowledged(world: Exchange) 
     assert entries(world, number)[record]["stale"][0]["acknowledged"] is True
     assert [each["role"] for each in world.records(LEAD, "recall.acknowledged")] == ["recipient"]
     (told,) = [each for each in world.records(OWNER, "recall.acknowledged") if each["notice"] == notice]
-    assert (told["role"], told["done"], told["acknowledgement"]) == ("owner", "deleted", answer.json()["acknowledgement"])
+    assert (told["role"], told["done"], told["acknowledgement"]) == (
+        "owner",
+        "deleted",
+        answer.json()["acknowledgement"],
+    )
 
 
 def test_a_correction_is_noticed_by_itself_and_shows_nothing(world: Exchange) -> None:
@@ -134,7 +137,7 @@ def test_what_nobody_extracted_concerns_nobody(world: Exchange) -> None:
     assert (first.json()["recipients"], first.json()["open"]) == ([], False)
 
 
-REFUSED = {
+REFUSED: dict[str, Callable[[Exchange], str]] = {
     "another department's record": lambda world: world.submit(1, department=OTHER, prefix="theirs")[0].record_id,
     "no record": lambda _: "0193510b-8c00-7abc-8def-0123456789ab",
 }
@@ -226,7 +229,6 @@ def test_a_lost_table_of_tellings_is_told_again_and_changes_nothing(world: Excha
 
 
 def test_a_recipient_that_is_down_is_shown_and_told_when_it_is_back(world: Exchange) -> None:
-    """Two departments of one node cannot be down apart, so one is suspended by the registry's eyes: no address."""
     record, _ = disclosed(world, "down")
     hosted = world.site.hosted
     world.site.hosted = hosted - {LEAD}  # its own node is elsewhere now, and the registry has no address of it
@@ -258,31 +260,48 @@ def test_open_ones_come_first_and_pages_go_on(world: Exchange) -> None:
 
 def test_killed_between_disclosure_and_notice_it_is_told_after_the_restart(tmp_path: Any) -> None:
     """The first process has no workers: it dies with everything on record and nothing told."""
-    from anyio.from_thread import start_blocking_portal
-
-    from tests.fixtures.exchange import make_node
-    from tests.fixtures.gateway import serving
-    from tests.fixtures.nodes import end_chain
-    from tests.fixtures.proceedings import made, take
-
     directory = tmp_path / "node"
-    node = make_node(directory, [OWNER, "health"])
-    settings = GatewaySettings(authorities=(AUTHORITY,))
+    node = make_node(directory, [OWNER, OTHER])
     try:
-        with serving(node, settings) as gateway:
+        with serving(node) as gateway:
             record = take(gateway, report(1), "r", OWNER)
             take(gateway, made([record]), "disclosure/1", OWNER)
             take(gateway, report(2, amends=record), "r2", OWNER)
-        again = Site(Node.open(directory), settings)
-        app = create_app(again)
-        keys = Keys()
-        again.key_books.append(keys)
-        with start_blocking_portal() as portal, portal.wrap_async_context_manager(app.router.lifespan_context(app)):
-            reopened = Exchange(Gateway(again, app, portal, keys))
-            until(lambda: reopened.records("health", "recall.received"))
-            (item,) = reopened.gateway.client(OWNER, OFFICER).get("/v1/recalls").json()["items"]
-            until(lambda: states(reopened, item["id"]) == {"health": "received"})
+        with reopened(Node.open(directory)) as again:
+            until(lambda: again.records(OTHER, "recall.received"))
+            (item,) = officer(again, OWNER).get("/v1/recalls").json()["items"]
+            until(lambda: states(again, item["id"]) == {OTHER: "received"})
             time.sleep(0.5)
-            assert len(reopened.records("health", "recall.received")) == 1
+            assert len(again.records(OTHER, "recall.received")) == 1
     finally:
         end_chain(directory)
+
+
+def test_what_the_logs_tell_is_listed_on_every_database(gateway: Gateway) -> None:
+    record = take(gateway, report(1), "r", "fire")
+    later = take(gateway, report(2), "later", "fire")
+    take(gateway, made([record]), "disclosure/1")
+    first = take(gateway, report(3, amends=record), "first")
+    second = take(gateway, report(4, amends=later), "second")
+    take(gateway, made([record, later], page=2), "disclosure/2")
+    client = gateway.client("fire", OFFICER)
+    items = client.get("/v1/recalls").json()["items"]
+    assert [(each["id"], each["record"], each["open"]) for each in items] == [
+        (second, later, True),
+        (first, record, True),
+    ]
+    assert [each["recipients"][0]["state"] for each in items] == ["waiting", "waiting"]
+    said = {"type": "recall.acknowledged", "v": 1, "occurred_at": NOW, "owner": "fire", "recipient": "health"}
+    answered = {"role": "owner", "notice": second, "record": later, "done": "replaced", "acknowledgement": record}
+    take(gateway, said | answered, "answered")
+    assert [each["id"] for each in client.get("/v1/recalls").json()["items"]] == [first, second], "open ones first"
+    came = {"type": "recall.received", "v": 1, "occurred_at": NOW, "kind": "correction", "owner": "fire"}
+    log = {"size": 9, "root": "A" * 43 + "="}
+    for n, notice in enumerate((first, second)):
+        take(gateway, came | {"notice": notice, "record": record, "owner_log": log}, f"came{n}", "health")
+    done = {"role": "recipient", "notice": second, "record": record, "done": "replaced"}
+    take(gateway, said | done, "done", "health")
+    listed = gateway.client("health", OFFICER).get("/v1/recalls/received").json()["items"]
+    assert [(each["notice"], each["open"]) for each in listed] == [(first, True), (second, False)]
+    parts = gateway.client(None).get("/readyz").json()["parts"]["recalls"]["departments"]
+    assert parts == {"fire": {"given": 1, "received": 0}, "health": {"given": 0, "received": 1}}

@@ -1,0 +1,1 @@
+"""Telling another department of a record in one's own log, until it has heard."""
