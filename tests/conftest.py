@@ -1,7 +1,8 @@
 """Shared fixtures. `parts` and its kin need no chain and run on every database; `node` and its kin bring a real chain.
 
 `YUNXI_TEST_POSTGRES` is the SQLAlchemy URL of a PostgreSQL server on which databases may be created and dropped.
-Where it is set, every test that uses `parts` runs on both databases.
+Where it is set, every test that uses `parts` runs on both databases. With `YUNXI_TEST_DATABASE=postgresql` nodes lie
+there too, and the tests that would only repeat what runs without it are left out.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from ledger.node import Node  # noqa: E402
+from tests.fixtures.node_databases import ON_POSTGRES, drop_databases  # noqa: E402
 from tests.fixtures.nodes import Built, build, end_chain  # noqa: E402
 from tests.fixtures.nursery import Nursery  # noqa: E402
 from tests.fixtures.parts import Parts, PostgresServer, SqliteFiles, Template, make_template  # noqa: E402
@@ -37,6 +39,21 @@ def _chains_end_by_themselves() -> Iterator[None]:
         os.environ.pop("YUNXI_CHAIN_IDLE_SECONDS", None)
     else:
         os.environ["YUNXI_CHAIN_IDLE_SECONDS"] = before
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _node_databases_go() -> Iterator[None]:
+    yield
+    drop_databases()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what runs on both databases anyway."""
+    if not ON_POSTGRES:
+        return
+    repeated = [item for item in items if "server" in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=repeated)
+    items[:] = [item for item in items if item not in repeated]
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,13 @@ SOUND = [
 ]
 """What holds for every answer. `negative_data_rejection` comes on top for unfit requests."""
 
+BRIEFLY: dict[str, dict[str, Any]] = {
+    "/v1/extractions/news": {"wait": 0},
+    "/v1/events": {"seconds": 1},
+    "/v1/subscriptions/events": {"seconds": 1},
+}
+"""What would wait for something to happen."""
+
 NUMBER = "1"
 """Of an inspection, a case and an attachment that are there."""
 
@@ -103,7 +110,7 @@ def try_one(caller: Caller, operation: Any, mode: GenerationMode, examples: int,
     """At most one finding, the smallest that hypothesis came by."""
     raw = operation.definition.raw
     named = {each["name"] for each in raw.get("parameters", []) if each["in"] == "path"} & caller.known.keys()
-    fixed = {"query": {"wait": 0}} if operation.path.endswith("/news") else {}
+    fixed = {"query": BRIEFLY[operation.path]} if operation.path in BRIEFLY else {}
     cases = operation.as_strategy(mode, **fixed)
     if named:
         # random names are not found; those of things that are there lead further
