@@ -14,13 +14,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from sqlalchemy import Connection
 
 from ledger.formats.encoding import b64url_decode
-from ledger.store.reading import EntryRow, LogRow, read_entries
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from ledger.store.reading import EntryRow, LogRow
 
 ALWAYS_KEPT = ("record.destroyed", "hold.", "matters.", "feed.")
 """How the types begin that the log could not be read without."""
@@ -73,6 +76,8 @@ def retention_rules(values: Mapping[str, Any]) -> dict[str, Period]:
 def find_due(connection: Connection, log: LogRow, rules: Mapping[str, Period], now: float) -> Iterator[Due]:
     """Records of the log whose period has ended and that are not forgotten, oldest first. Holds 2,000 entries at a time
     and reads the whole log. Holds are not asked here: forgetting asks them."""
+    from ledger.store.reading import read_entries  # every command reads the settings, few read a log
+
     for start in range(0, log.size, _STRIDE) if rules else ():
         for row in list(read_entries(connection, log.number, start, min(start + _STRIDE, log.size))):
             due = _due(row, log, rules)

@@ -48,12 +48,16 @@ def _node_databases_go() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what runs on both databases anyway."""
-    if not ON_POSTGRES:
-        return
-    repeated = [item for item in items if "server" in getattr(item, "fixturenames", ())]
-    config.hook.pytest_deselected(items=repeated)
-    items[:] = [item for item in items if item not in repeated]
+    """Leaves out what nodes on PostgreSQL change nothing about."""
+    if ON_POSTGRES:
+        config.hook.pytest_deselected(items=[item for item in items if not _makes_nodes(item)])
+        items[:] = [item for item in items if _makes_nodes(item)]
+
+
+def _makes_nodes(item: pytest.Item) -> bool:
+    fixtures, module = set(getattr(item, "fixturenames", ())), vars(getattr(item, "module", None) or object)
+    makers = {"made_node", "make_node", "new_database", "exchange"} & module.keys()
+    return "server" not in fixtures and bool(makers or {"built", "yunxi", "remote"} & fixtures)
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,6 @@ SOUND = [
 BRIEFLY: dict[str, dict[str, Any]] = {
     "/v1/extractions/news": {"wait": 0},
     "/v1/events": {"seconds": 1},
-    "/v1/subscriptions/events": {"seconds": 1},
 }
 """What would wait for something to happen."""
 
