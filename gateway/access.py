@@ -132,8 +132,8 @@ class Authenticator:
         kept = self._recent.get(kid)
         if kept is None or time.monotonic() - kept[0] > RECENT_SECONDS:
             key = await run_in_threadpool(self._look_up, kid)
-            if key is None:
-                return None
+            if key is None or key.standing != "admitted":
+                return key  # asked for each time, so that a reinstatement counts at once
             if len(self._recent) >= MAX_RECENT:
                 self._recent.clear()
             kept = self._recent[kid] = time.monotonic(), key

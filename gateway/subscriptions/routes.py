@@ -21,6 +21,7 @@ from gateway.subscriptions.service import Delivery, Subscription
 router = APIRouter(prefix="/v1", tags=["subscriptions"])
 
 EVENT_STREAM = "text/event-stream"
+_EVENT = {"type": "object", "properties": {name: {"type": "string"} for name in ("id", "event", "data")}}
 MAX_SECONDS = 3_600
 
 Managing = Annotated[Caller, allow(SYSTEM, ADMIN)]
@@ -113,7 +114,7 @@ def replay(caller: Managing, site: SiteOf, subscription: Id, body: Replay) -> di
     "/events",
     summary="Events of the department, as they come",
     response_class=StreamingResponse,
-    responses={200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}, "description": "server-sent events"}},
+    responses={200: {"content": {EVENT_STREAM: {"schema": _EVENT}}, "description": "server-sent events"}},
 )
 async def events(
     caller: Listening,
