@@ -38,7 +38,7 @@ from tests.fixtures.servers import Server, Servers, free_port
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("YUNXI_KILLS", "200"))
+KILLS = int(os.environ.get("YUNXI_KILLS", "100"))
 RECORDS_A_STEP = 3
 STEP_S = 0.2
 INSPECTIONS = 4
