@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -180,6 +181,10 @@ def officer(
 def seal(
     record: Annotated[Path, typer.Argument(metavar="RECORD.json", help="A record; - reads standard input.")],
     attach: Annotated[list[Path] | None, typer.Option(help="A file to seal with it; may be given again.")] = None,
+    media: Annotated[
+        Path | None,
+        typer.Option(help="A photo or video: its facts and a thumbnail are sealed with it, as media.captured."),
+    ] = None,
     confirm: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="An officer who confirms; the PIN is asked for.")
     ] = None,
@@ -197,7 +202,12 @@ def seal(
     data = read_bounded(record, MAX_RECORD_BYTES)
     content = loads_object(data, what=f"record {record}", max_bytes=MAX_RECORD_BYTES)
     files = tuple(AttachmentSource(path, path.name, media_type_of(path)) for path in attach or ())
-    with _terminal(terminal_dir) as terminal:
+    with _terminal(terminal_dir) as terminal, TemporaryDirectory() as scratch:
+        if media is not None:
+            from adapters.media_records import capture_submission
+
+            captured = capture_submission("", content, media, Path(scratch))
+            content, files = captured.record, (*captured.attachments, *files)
         sealed = terminal.seal(
             content,
             files,

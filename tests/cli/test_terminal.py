@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.fixtures.command import Result, Yunxi, made_node
 from tests.fixtures.terminals import finding
@@ -173,3 +174,15 @@ def test_a_damaged_export_and_a_wrong_key_are_named(hands: Hands, tmp_path: Path
     assert "not a file that" in broken.sentence()
     again = node("terminal", "recipient", "create", "-o", "recipient.key", "--department", "fire", **RECIPIENT)
     assert "never written over" in again.sentence()
+
+
+def test_a_photo_is_sealed_with_its_facts_and_a_thumbnail(hands: Hands) -> None:
+    directory = hands.yunxi.directory
+    Image.new("RGB", (800, 600), "red").save(directory / "scene.jpg")
+    record = {"department": "fire", "matter": "fire-safety", "occurred_at": "2026-03-02T09:15:20+08:00"}
+    (directory / "scene.json").write_text(json.dumps(record), "utf-8")
+    sealed = hands.field("terminal", "seal", "scene.json", "--media", "scene.jpg", "--json").json()
+    assert hands.field.good("terminal", "submit", "--node", "node", "--json").json()["waiting"] == 0
+    hands.yunxi.good("terminal", "export", sealed["record_id"], "-o", "scene.export")
+    refused = hands.yunxi("show", sealed["record_id"])
+    assert refused.code == 1, "the node has facts and thumbnail, and cannot read them"
