@@ -202,16 +202,20 @@ def seal(
     data = read_bounded(record, MAX_RECORD_BYTES)
     content = loads_object(data, what=f"record {record}", max_bytes=MAX_RECORD_BYTES)
     files = tuple(AttachmentSource(path, path.name, media_type_of(path)) for path in attach or ())
+    digest = hashlib.sha256(data)
     with _terminal(terminal_dir) as terminal, TemporaryDirectory() as scratch:
         if media is not None:
             from adapters.media_records import capture_submission
 
+            # one record file may go with many photos, each a record of its own
+            with media.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
             captured = capture_submission("", content, media, Path(scratch))
             content, files = captured.record, (*captured.attachments, *files)
         sealed = terminal.seal(
             content,
             files,
-            key=key or f"file/{hashlib.sha256(data).hexdigest()}",
+            key=key or f"file/{digest.hexdigest()}",
             captured_at=captured_at,
             operator=operator,
             confirm={officer_id: _secret(None, f"PIN of {officer_id}") for officer_id in confirm or ()},

@@ -182,6 +182,9 @@ def test_a_photo_is_sealed_with_its_facts_and_a_thumbnail(hands: Hands) -> None:
     record = {"department": "fire", "matter": "fire-safety", "occurred_at": "2026-03-02T09:15:20+08:00"}
     (directory / "scene.json").write_text(json.dumps(record), "utf-8")
     sealed = hands.field("terminal", "seal", "scene.json", "--media", "scene.jpg", "--json").json()
+    assert not hands.field("terminal", "seal", "scene.json", "--media", "scene.jpg", "--json").json()["new"]
+    Image.new("RGB", (800, 600), "blue").save(directory / "other.jpg")
+    assert hands.field("terminal", "seal", "scene.json", "--media", "other.jpg", "--json").json()["new"]
     assert hands.field.good("terminal", "submit", "--node", "node", "--json").json()["waiting"] == 0
     hands.yunxi.good("terminal", "export", sealed["record_id"], "-o", "scene.export")
     refused = hands.yunxi("show", sealed["record_id"])
