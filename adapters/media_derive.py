@@ -17,6 +17,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -75,15 +76,17 @@ class Derived:
     tool: dict[str, str]
 
 
-def make_thumbnail(original: Path, output: Path) -> Derived:
-    """A JPEG of at most 320 pixels a side. Raises Malformed for what is no image, or one too large to decode."""
+def make_thumbnail(original: Path) -> bytes:
+    """A JPEG of at most 320 pixels a side; never on disk, since terminals leave nothing in the clear. Raises Malformed
+    for what is no image, or one too large to decode."""
     with open_image(original) as image:
         image.draft("RGB", (2 * THUMBNAIL_PIXELS, 2 * THUMBNAIL_PIXELS))  # a JPEG is decoded at a fraction of its size
         check_pixels(original, image)
         upright = _upright(image)
     upright.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
-    done = {"operation": "shrink", "parameters": [f"longest_side={THUMBNAIL_PIXELS}"]}
-    return _write(upright, "JPEG", output, [*_UPRIGHT, done])
+    encoded = BytesIO()
+    upright.save(encoded, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return encoded.getvalue()
 
 
 def derive_clean(original: Path, output: Path) -> Derived:

@@ -9,27 +9,31 @@ from typing import Any
 from adapters.media_derive import Derived, make_thumbnail
 from adapters.media_facts import read_facts
 from adapters.transform import MEDIA_TYPES
+from ledger.errors import RecordRefused
 from ledger.submission import AttachmentSource, Submission
 
+CAPTURED = "media.captured"
 THUMBNAIL_NAME = "thumbnail.jpg"
 
 
-def capture_submission(key: str, record: Mapping[str, Any], original: Path, directory: Path) -> Submission:
-    """A `media.captured` submission: `record` with what the file says of itself, the file, and a thumbnail of an image,
-    made in `directory`, which must be there until the submission was taken.
+def capture_submission(key: str, record: Mapping[str, Any], original: Path) -> Submission:
+    """A `media.captured` submission: `record` with what the file says of itself, the file, and a thumbnail of an image.
 
-    Raises Malformed for a file that is no image or movie, or too large an image.
+    Raises RecordRefused where `record` says that it is of another type, Malformed for a file that is no image or movie,
+    or too large an image.
     """
+    named = record.get("type", CAPTURED)
+    if named != CAPTURED:
+        raise RecordRefused("type", f"a photo or video becomes a {CAPTURED} record, not {named!r:.80}: take `type` out")
     media_type = MEDIA_TYPES.get(original.suffix.lower(), "application/octet-stream")
     sources = [AttachmentSource(original, original.name, media_type, "original")]
     found = read_facts(original)
-    made: dict[str, Any] = {**record, "type": "media.captured", "v": 1}
+    made: dict[str, Any] = {**record, "type": CAPTURED, "v": 1}
     made["media_facts"] = [{"attachment": 1, **found.facts}]
     if found.place is not None:
         made["media_places"] = [{"attachment": 1, **found.place}]
     if found.facts["format"] not in ("MP4", "MOV"):
-        thumbnail = make_thumbnail(original, directory / THUMBNAIL_NAME)
-        sources.append(AttachmentSource(thumbnail.path, THUMBNAIL_NAME, thumbnail.media_type, "thumbnail"))
+        sources.append(AttachmentSource(make_thumbnail(original), THUMBNAIL_NAME, "image/jpeg", "thumbnail"))
     return Submission(key, made, tuple(sources))
 
 

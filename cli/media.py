@@ -79,9 +79,8 @@ def seal(
     data = read_bounded(record, MAX_RECORD_BYTES)
     content = loads_object(data, what=f"record {record}", max_bytes=MAX_RECORD_BYTES)
     key = f"media/{_sha256(_readable(file))}"
-    with open_node(node_dir) as node, _workspace() as directory:
-        submission = media_records.capture_submission(key, content, file, directory)
-        outcome = _submit(node, submission)
+    with open_node(node_dir) as node:
+        outcome = _submit(node, media_records.capture_submission(key, content, file))
     _answer_sealed(outcome, as_json=as_json)
 
 

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -203,14 +202,14 @@ def seal(
     content = loads_object(data, what=f"record {record}", max_bytes=MAX_RECORD_BYTES)
     files = tuple(AttachmentSource(path, path.name, media_type_of(path)) for path in attach or ())
     digest = hashlib.sha256(data)
-    with _terminal(terminal_dir) as terminal, TemporaryDirectory() as scratch:
+    with _terminal(terminal_dir) as terminal:
         if media is not None:
             from adapters.media_records import capture_submission
 
             # one record file may go with many photos, each a record of its own
             with media.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
-            captured = capture_submission("", content, media, Path(scratch))
+            captured = capture_submission("", content, media)
             content, files = captured.record, (*captured.attachments, *files)
         sealed = terminal.seal(
             content,

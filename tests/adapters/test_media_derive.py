@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from adapters import media_images
 from adapters.media_check import compare_outside, is_comparable, regions_of
 from adapters.media_derive import (
     THUMBNAIL_PIXELS,
+    Derived,
     Region,
     derive_blurred,
     derive_clean,
@@ -23,7 +25,7 @@ from adapters.media_derive import (
 )
 from adapters.media_facts import read_facts
 from adapters.media_records import capture_submission, derivation_submission
-from ledger.errors import CouldNotRun, Malformed, NotProven
+from ledger.errors import CouldNotRun, Malformed, NotProven, RecordRefused
 from ledger.media import check_link
 from ledger.record_types import BUILT_IN, RecordTypes
 from tests.fixtures.pictures import PLATE, draw, photo, video
@@ -39,8 +41,15 @@ def picture(path: Path) -> Image.Image:
         return image.convert("RGB")
 
 
-MAKERS: dict[str, Callable[[Path, Path], object]] = {
-    "thumbnail": make_thumbnail,
+def thumbnail_file(original: Path, output: Path) -> Derived:
+    data, there = make_thumbnail(original), output.with_suffix(".jpg")
+    with there.open("xb") as file:
+        file.write(data)
+    return Derived(there, "image/jpeg", hashlib.sha256(data).hexdigest(), len(data), (), {})
+
+
+MAKERS: dict[str, Callable[[Path, Path], Derived]] = {
+    "thumbnail": thumbnail_file,
     "clean": derive_clean,
     "blurred": lambda original, output: derive_blurred(original, [REGION], output),
     "filled": lambda original, output: derive_blurred(original, [REGION], output, fill=True),
@@ -120,7 +129,7 @@ def test_two_plates_of_the_same_four_means_look_the_same(tmp_path: Path) -> None
 
 def test_a_thumbnail_is_small(tmp_path: Path) -> None:
     photo(tmp_path / "a.jpg", draw(3000, 1000), orientation=6)
-    derived = make_thumbnail(tmp_path / "a.jpg", tmp_path / "t")
+    derived = thumbnail_file(tmp_path / "a.jpg", tmp_path / "t")
     assert picture(derived.path).size == (THUMBNAIL_PIXELS // 3 + 1, THUMBNAIL_PIXELS)
     assert derived.size < 30_000
 
@@ -156,7 +165,7 @@ def test_pixels_above_the_bound_are_never_decoded(tmp_path: Path, monkeypatch: p
             maker(original, tmp_path / "copy")
     # a JPEG's thumbnail is decoded at a fraction of its size, so a large photo has one all the same
     monkeypatch.setattr(media_images, "MAX_PIXELS", 1600 * 1200)
-    assert make_thumbnail(photo(tmp_path / "b.jpg", draw(4800, 3600)), tmp_path / "copy").size > 0
+    assert make_thumbnail(photo(tmp_path / "b.jpg", draw(4800, 3600)))
 
 
 def test_a_damaged_picture_leaves_no_copy_behind(tmp_path: Path) -> None:
@@ -265,7 +274,7 @@ CAPTURE = {"department": "fire", "occurred_at": "2026-03-02T09:15:00+08:00", "ca
 
 
 def test_a_capture_has_its_facts_apart_from_the_file(tmp_path: Path) -> None:
-    submission = capture_submission("k", CAPTURE, photo(tmp_path / "a.jpg"), tmp_path)
+    submission = capture_submission("k", CAPTURE, photo(tmp_path / "a.jpg"))
     assert [(source.name, source.role) for source in submission.attachments] == [
         ("a.jpg", "original"),
         ("thumbnail.jpg", "thumbnail"),
@@ -279,8 +288,13 @@ def test_a_capture_has_its_facts_apart_from_the_file(tmp_path: Path) -> None:
     assert kind.member_unit["media_places"] == "media-places"
 
 
+def test_a_capture_is_of_no_other_type(tmp_path: Path) -> None:
+    with pytest.raises(RecordRefused, match=r"not 'photo\.taken'"):
+        capture_submission("k", CAPTURE | {"type": "photo.taken"}, photo(tmp_path / "a.jpg"))
+
+
 def test_a_video_has_facts_and_no_thumbnail(tmp_path: Path) -> None:
-    submission = capture_submission("k", CAPTURE, video(tmp_path / "a.mp4"), tmp_path)
+    submission = capture_submission("k", CAPTURE, video(tmp_path / "a.mp4"))
     assert [source.role for source in submission.attachments] == ["original"]
     assert submission.record["media_facts"][0]["duration_ms"] == 2000
     assert "media_places" not in submission.record
