@@ -229,6 +229,10 @@ def anchor(
     node_dir: NodeOption = HERE,
     follow: Annotated[bool, typer.Option("--follow", help="Go on until interrupted.")] = False,
     interval: Annotated[float, typer.Option(help="Seconds between rounds with --follow.", min=0.1)] = 1.0,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="DEPARTMENT", help="First let its halted log go on, if it agrees with the chain again."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Anchor what is acknowledged and not yet anchored."""
@@ -236,6 +240,8 @@ def anchor(
 
     with open_node(node_dir) as node:
         anchorer = Anchorer(node)
+        if resume is not None:
+            anchorer.resume(resume)
         outcomes = anchorer.round()
         while follow:
             show_anchors(outcomes)

@@ -15,7 +15,7 @@ from sqlalchemy import insert, select, update
 from ledger.chain.anchoring import FINAL, Anchored, anchor_once, check_against
 from ledger.chain.contracts import EvidenceLogContract, department_bytes
 from ledger.checkpoints import lock_log, sign_at
-from ledger.errors import ChainUnreachable, CouldNotRun, HistoryRefused, YunxiError
+from ledger.errors import ChainUnreachable, CouldNotRun, HistoryRefused, Refusal, YunxiError
 from ledger.formats.tiles import consistency_path, tree_root
 from ledger.node import ChainLink, Node
 from ledger.rotation import settle_all
@@ -53,6 +53,23 @@ class Anchorer:
         self._witnessing.round()
         self._timestamping.round()
         return outcomes
+
+    def resume(self, department: str) -> None:
+        """Lets a halted log take records again, after its missing or right entries were restored.
+
+        Raises HistoryRefused where it still contradicts the chain (or is unknown), ChainUnreachable, and Refusal for a
+        log that is not halted.
+        """
+        with self._node.database.reading() as connection:
+            found = read_logs(connection, department)
+        if not found:
+            raise HistoryRefused(f"there is no log of department {department!r}")
+        if found[0].halted is None:
+            raise Refusal(f"log {found[0].origin} is not halted: there is nothing to resume")
+        self._checked(found[0])
+        with self._node.database.writing() as connection:
+            here = (logs.c.log == found[0].number) & (logs.c.size == found[0].size) & (logs.c.root == found[0].root)
+            connection.execute(update(logs).where(here).values(halted=None))
 
     def _anchor_all(self) -> list[Outcome]:
         with self._node.database.reading() as connection:

@@ -8,15 +8,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select, update
 
 from ledger.anchor import Anchorer
 from ledger.audit import audit_node
 from ledger.chain import embedded
 from ledger.chain.client import ChainClient
-from ledger.errors import CouldNotRun, HistoryRefused
+from ledger.errors import CouldNotRun, HistoryRefused, Refusal
 from ledger.node import Node
 from ledger.status import LogStatus, node_status
-from ledger.store.models import position_of
+from ledger.store.models import logs, position_of
 from tests.fixtures.node_databases import ON_POSTGRES
 from tests.fixtures.nodes import SECOND_ANCHOR, SIZE, Built, Rows, check_round, end_chain
 from tests.fixtures.records import acknowledged, submissions
@@ -160,6 +161,27 @@ def test_a_rollback_shows_before_the_next_record(own_node: Node, tmp_path: Path)
         assert Anchorer(old).round() or not node_status(old).good
     finally:
         old.close()
+
+
+def test_a_halted_log_goes_on_once_its_entries_are_back(own_node: Node, tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="is not halted"):
+        Anchorer(own_node).resume("fire")
+    with pytest.raises(HistoryRefused, match="no log of department"):
+        Anchorer(own_node).resume("nobody")
+    check_round(Anchorer(own_node), 1)
+    with own_node.database.writing() as connection:
+        here = logs.c.department == "fire"
+        root = connection.scalar(select(logs.c.root).where(here))
+        connection.execute(update(logs).where(here).values(size=SIZE - 1, root=bytes(32)))
+    assert Anchorer(own_node).round()[0].problem is not None
+    with pytest.raises(HistoryRefused, match="rolled back"):
+        Anchorer(own_node).resume("fire")
+    assert fire(own_node).halted is not None
+    with own_node.database.writing() as connection:
+        connection.execute(update(logs).where(here).values(size=SIZE, root=root))
+    Anchorer(own_node).resume("fire")
+    assert fire(own_node).halted is None
+    acknowledged(own_node.intake.submit("fire", submissions(SIZE, 1)))
 
 
 def test_another_chain_in_its_place_gets_nothing(own_node: Node, tmp_path: Path) -> None:
