@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from ledger import bounded_http
 from ledger.errors import CouldNotRun
 from ledger.formats.checkpoint import Checkpoint, add_signatures, open_checkpoint
 from ledger.formats.cosignature import verify_cosignature
 from ledger.formats.note import Note
 from ledger.store import schema
 from ledger.store.database import Database
-from ledger.witness import server as server_module
 from ledger.witness.core import Witness
 from ledger.witness.protocol import MAX_REQUEST_BYTES
 from ledger.witness.server import WitnessServer
@@ -134,13 +134,13 @@ def test_an_oversize_body_is_not_read(server: WitnessServer) -> None:
 
 
 def test_a_body_that_trickles_is_cut_off(server: WitnessServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(bounded_http, "REQUEST_SECONDS", 0.3)
     answer = raw(server.url, HEAD + b"Content-Length: 100\r\n\r\n", then=b"old", pause=0.6)
     assert answer.startswith(b"HTTP/1.1 408")
 
 
 def test_more_connections_than_allowed_are_turned_away(witness: Witness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(bounded_http, "MAX_CONNECTIONS", 2)
     import socket
 
     with serving(witness) as server:
