@@ -417,7 +417,7 @@ class LogAudit:
                     if (record.get("record"), record.get("leaf")) == (row.record_id, leaf_hash(row.statement).hex()):
                         self._report.forgotten += 1
                         return
-        sentence = f"the payload of record {row.record_id} is gone, and no certificate says that it was destroyed"
+        sentence = f"{_lost(row)} of record {row.record_id} is gone, and no certificate says that it was destroyed"
         self._found(row, "payload-missing", sentence)
 
     def _record(self, row: EntryRow) -> dict[str, Any]:
@@ -495,6 +495,15 @@ class LogAudit:
 
     def _found(self, row: EntryRow, kind: str, sentence: str) -> None:
         self._report.add(kind, f"entry {row.index}", sentence, row.index, row.record_id)
+
+
+def _lost(row: EntryRow) -> str:
+    """What of an entry's vault row is not there. Forgetting takes key and ciphertext and leaves the row."""
+    if row.payload is None:
+        return "the vault row"
+    if row.payload:
+        return "the data key"
+    return "the payload" if row.wrapped_key is None else "the ciphertext (but not the data key)"
 
 
 def _check_disclosures(statement: bytes, joined: bytes) -> list[dict[str, Any]]:

@@ -174,7 +174,7 @@ def test_the_page_says_the_sentences_of_the_report(page: Page) -> None:
 def test_dropped_one_after_another_in_any_order(page: Page) -> None:
     for name, data in pictured().items():
         drop(page, {name: data}, ".zone >> nth=1")
-    assert "尚缺信任文件" in page.locator("section").nth(2).inner_text()
+    page.locator("section").nth(2).get_by_text("尚缺信任文件").wait_for()
     drop(page, trust_file(), ".zone >> nth=0")
     assert verdict(page) == "核验通过"
 

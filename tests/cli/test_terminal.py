@@ -20,25 +20,24 @@ PINS = b"314159\n271828\n"
 
 
 class Hands:
-    """Somebody who carries files and codes between a node, a terminal and a department."""
+    """Somebody who carries files and codes between a node, a terminal in `terminal` and a department."""
 
-    def __init__(self, node: Yunxi) -> None:
+    def __init__(self, node: Yunxi, terminal: str = "pda") -> None:
         self.yunxi = node
-        self.field = Yunxi(node.directory, YUNXI_TERMINAL="pda")
+        self.field = Yunxi(node.directory, YUNXI_TERMINAL=terminal)
 
-    def enrol(self, name: str = "pda-07", directory: str = "pda") -> Any:
-        self.yunxi.good("terminal", "recipient", "create", "-o", "recipient.key", "--department", "fire", **RECIPIENT)
+    def enrol(self, name: str) -> None:
+        """Makes the terminal, and has it and its officers taken by `fire`, whose recipient key is there."""
+        terminal, request, enrolment = self.field.environ["YUNXI_TERMINAL"], f"{name}-request.json", f"{name}.json"
         made = self.yunxi.good(
-            "terminal", "create", directory, "--department", "fire", "--name", name, "-o", "request.json", "--json"
+            "terminal", "create", terminal, "--department", "fire", "--name", name, "-o", request, "--json"
         ).json()
         self.yunxi.good(
-            "terminal", "enroll", "request.json", "--recipient", "recipient.key.pub", "--code", made["code"],
-            "-o", "enrolment.json",
-        )  # fmt: skip
-        self.field.good("terminal", "accept", "enrolment.json")
+            "terminal", "enroll", request, "--recipient", "recipient.key.pub", "--code", made["code"], "-o", enrolment
+        )
+        self.field.good("terminal", "accept", enrolment)
         for officer, pin in (("XF0001", b"314159\n"), ("XF0002", b"271828\n")):
             assert self.field("terminal", "officer", officer, "--name", "某", stdin=pin).code == 0
-        return made
 
     def seal(self, number: int, *words: str) -> Result:
         record = self.yunxi.directory / f"finding-{number}.json"
@@ -50,8 +49,9 @@ class Hands:
 @pytest.fixture(scope="module")
 def hands(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with made_node(tmp_path_factory.mktemp("terminals"), "fire") as node:
+        node.good("terminal", "recipient", "create", "-o", "recipient.key", "--department", "fire", **RECIPIENT)
         made = Hands(node)
-        made.enrol()
+        made.enrol("pda-07")
         yield made
 
 
@@ -72,9 +72,11 @@ def test_from_the_field_to_the_verifier(hands: Hands) -> None:
         assert refused.code == 1
         assert "open it with `yunxi terminal open`" in refused.sentence()
     audit = node.good("audit", "--json").json()
-    assert (audit["good"], audit["logs"][0]["sealed_elsewhere"]) == (True, 1)
+    (log,) = audit["logs"]
+    assert (audit["good"], log["payloads"], log["sealed_elsewhere"]) == (True, 0, log["records"])
     lent = node.good("audit", "--json", "--recipient-key", "recipient.key", **RECIPIENT).json()
-    assert (lent["good"], lent["logs"][0]["payloads"], lent["logs"][0]["sealed_elsewhere"]) == (True, 1, 0)
+    (log,) = lent["logs"]
+    assert (lent["good"], log["payloads"], log["sealed_elsewhere"]) == (True, log["records"], 0)
 
     # the department opens it elsewhere, and a court's verifier accepts it
     node.good("terminal", "export", record, "-o", "sealed.zip")
@@ -119,7 +121,7 @@ def test_a_wrong_code_enrols_nobody(hands: Hands) -> None:
 
 def test_an_enrolment_is_for_its_terminal_only(hands: Hands) -> None:
     hands.yunxi.good("terminal", "create", "third", "--department", "fire", "--name", "pda-09", "-o", "third.json")
-    refused = hands.yunxi("terminal", "accept", "enrolment.json", "--terminal", "third")
+    refused = hands.yunxi("terminal", "accept", "pda-07.json", "--terminal", "third")
     assert refused.code == 1
     assert "was not made for this terminal" in refused.sentence()
 
@@ -148,28 +150,34 @@ def test_a_network_that_is_not_there_is_said_and_costs_nothing(hands: Hands) -> 
 
 
 def test_a_revoked_terminal_is_refused_and_its_records_stay_proven(hands: Hands) -> None:
-    node = hands.yunxi
-    assert hands.seal(70).code == 0
-    node.good("terminal", "revoke", "pda-07", "--department", "fire")
-    node.good("terminal", "revoke", "pda-07", "--department", "fire")
-    result = hands.field("terminal", "submit", "--node", "node", "--json")
+    node, lost = hands.yunxi, Hands(hands.yunxi, "lost")
+    lost.enrol("pda-70")
+    assert lost.seal(70).code == 0
+    assert lost.field.good("terminal", "submit", "--node", "node", "--json").json()["acknowledged"] == 1
+    assert lost.seal(71).code == 0
+    node.good("terminal", "revoke", "pda-70", "--department", "fire")
+    node.good("terminal", "revoke", "pda-70", "--department", "fire")
+    result = lost.field("terminal", "submit", "--node", "node", "--json")
     assert result.code == 1
     assert result.json()["kept_refused"][0]["reason"] == "revoked"
-    assert hands.field("terminal", "status").code == 1
+    assert lost.field("terminal", "status").code == 1
     node.good("anchor")
     assert node.good("audit", "--json").json()["good"]
 
 
 def test_a_damaged_export_and_a_wrong_key_are_named(hands: Hands, tmp_path: Path) -> None:
     node, directory = hands.yunxi, hands.yunxi.directory
+    sealed = hands.seal(80).json()
+    hands.field.good("terminal", "submit", "--node", "node")
+    node.good("terminal", "export", sealed["record_id"], "-o", "whole.zip")
     node.good("terminal", "recipient", "create", "-o", "other.key", "--department", "fire", **RECIPIENT)
-    wrong = node("terminal", "open", "sealed.zip", "--key", "other.key", "-o", "x", **RECIPIENT)
+    wrong = node("terminal", "open", "whole.zip", "--key", "other.key", "-o", "x", **RECIPIENT)
     assert "another recipient key" in wrong.sentence()
     locked = node(
-        "terminal", "open", "sealed.zip", "--key", "recipient.key", "-o", "x", YUNXI_RECIPIENT_PASSPHRASE="no"
+        "terminal", "open", "whole.zip", "--key", "recipient.key", "-o", "x", YUNXI_RECIPIENT_PASSPHRASE="no"
     )
     assert locked.code == 2
-    (directory / "broken.zip").write_bytes((directory / "sealed.zip").read_bytes()[:-200])
+    (directory / "broken.zip").write_bytes((directory / "whole.zip").read_bytes()[:-200])
     broken = node("terminal", "open", "broken.zip", "--key", "recipient.key", "-o", "x", **RECIPIENT)
     assert "not a file that" in broken.sentence()
     again = node("terminal", "recipient", "create", "-o", "recipient.key", "--department", "fire", **RECIPIENT)

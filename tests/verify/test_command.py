@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ledger.verify import verifier
 from ledger.verify.__main__ import run
 from tests.verify.factory import (
     PHOTO,
@@ -400,9 +401,12 @@ def test_the_clerks_instructions_name_what_the_program_has(place: Path, capsys: 
     english_half, chinese_half = DOCUMENT.read_text(encoding="utf-8").split("\n---\n")
     run(["--help"], io.StringIO())
     options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
+    steps = re.findall(r"^ *(\d+)\. ", verifier.__doc__ or "", flags=re.M)
+    assert len(steps) == 16
     for half in (english_half, chinese_half):
         assert options <= set(re.findall(r"--[a-z-]+", half))
-        assert len(re.findall(r"^\d+\. ", half, flags=re.M)) == 16
+        checked = re.split(r"^## (?:What the program checks|核验步骤)$", half, flags=re.M)[1].split("\n## ")[0]
+        assert re.findall(r"^(\d+)\. ", checked, flags=re.M) == steps
     for half, lang in ((english_half, "en"), (chinese_half, "zh")):
         (command,) = re.findall(r"^python yunxi-verify.pyz (.*)$", half, flags=re.M)
         names = {"record.sd-jwt": "a.sd-jwt", "record.tlog-proof": "a.tlog-proof", "photo.png": "exit.png"}
