@@ -8,6 +8,7 @@ there too, and the tests that would only repeat what runs without it are left ou
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,13 +21,17 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from ledger.node import Node  # noqa: E402
+from tests.fixtures.command import end_forker  # noqa: E402
 from tests.fixtures.node_databases import ON_POSTGRES, drop_databases  # noqa: E402
-from tests.fixtures.nodes import Built, build, end_chain  # noqa: E402
+from tests.fixtures.nodes import Built, build, end_chain, remove_nodes_at_rest  # noqa: E402
 from tests.fixtures.nursery import Nursery  # noqa: E402
 from tests.fixtures.parts import Parts, PostgresServer, SqliteFiles, Template, make_template  # noqa: E402
 from tests.fixtures.terminals import PASSPHRASE, TerminalTemplate, make_terminal  # noqa: E402
 
 POSTGRES_URL = os.environ.get("YUNXI_TEST_POSTGRES", "")
+
+MADE_ONCE = {"world", "arrived", "three"}
+"""Fixtures of a module that take long to make: the tests that use one go to one worker."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,13 +47,26 @@ def _chains_end_by_themselves() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _node_databases_go() -> Iterator[None]:
+def _interrupts_reach_commands() -> None:
+    # a test run in the background of a script ignores Ctrl-C, and every command it starts would inherit that
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _what_tests_share_goes() -> Iterator[None]:
     yield
+    end_forker()
+    remove_nodes_at_rest()
     drop_databases()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what nodes on PostgreSQL change nothing about."""
+    """Keeps together what shares a node, and leaves out what nodes on PostgreSQL change nothing about."""
+    for item in items:
+        if MADE_ONCE & set(getattr(item, "fixturenames", ())) and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
     if ON_POSTGRES:
         config.hook.pytest_deselected(items=[item for item in items if not _makes_nodes(item)])
         items[:] = [item for item in items if _makes_nodes(item)]
@@ -57,7 +75,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _makes_nodes(item: pytest.Item) -> bool:
     fixtures, module = set(getattr(item, "fixturenames", ())), vars(getattr(item, "module", None) or object)
     makers = {"made_node", "make_node", "new_database", "exchange"} & module.keys()
-    return "server" not in fixtures and bool(makers or {"built", "yunxi", "remote"} & fixtures)
+    # a module may have a fixture of its own that is called `built`
+    return "server" not in fixtures and bool(makers or {"built", "yunxi", "remote"} & fixtures - module.keys())
 
 
 @pytest.fixture(scope="session")

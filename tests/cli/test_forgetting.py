@@ -10,7 +10,7 @@ import pytest
 from tests.cli.conftest import record_file
 from tests.fixtures.command import Yunxi, made_node
 
-pytestmark = pytest.mark.xdist_group("cli")
+pytestmark = pytest.mark.xdist_group("cli-forgetting")
 
 BY = ("--by", "XF0001:王建国", "--by", "XF0002:李敏")
 WHY = ("--reason", "subject-request", "--basis", "个人信息保护法第四十七条")

@@ -159,7 +159,8 @@ def tell(world: Exchange, shown: dict[str, str], by: str = OWNER, to: str = LEAD
 
 
 def test_only_the_owners_own_word_in_its_own_log_counts(world: Exchange) -> None:
-    (record,) = world.submit(1, prefix="forged")
+    # of somebody whom no inspection is about: the workers take it nowhere
+    (record,) = world.submit(1, prefix="forged", subjects=[{"kind": "licence", "value": "L-forged"}])
     shown = notice_of(world, recall(world, record.record_id)["id"])
     count = len(world.records(LEAD, "recall.received"))
     text = shown["presentation"]

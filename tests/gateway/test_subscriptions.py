@@ -398,12 +398,12 @@ def test_every_event_comes_about_and_carries_ids_only(world: Exchange) -> None:
     assert world.gateway.client(OWNER).post("/v1/recalls", json=body).status_code == 201
     recalled = until(lambda: named(world, LEAD, "recall.received"))
     assert recalled[0]["data"]["record"] == record.record_id
-    granted = until(lambda: named(world, OWNER, "grant.changed"))
-    assert (granted[0]["data"]["change"], granted[0]["data"]["grantee"]) == ("given", LEAD)
-    until(lambda: named(world, LEAD, "grant.changed"))
+    for department in (OWNER, LEAD):
+        granted = until(lambda d=department: named(world, d, "grant.changed"))  # type: ignore[misc]
+        assert (granted[0]["data"]["change"], granted[0]["data"]["grantee"]) == ("given", LEAD)
     world.ask(world.request(world.inspect(lead=OTHER, participants=[OWNER]), lead=OTHER), OTHER)
-    refused = until(lambda: named(world, OWNER, "disclosure.refused"))
-    assert any(each["data"]["code"] == "no-grant" for each in refused)
+    # there may be others: what is asked for while a case is on its way to the owner is refused too
+    until(lambda: [e for e in named(world, OWNER, "disclosure.refused") if e["data"]["code"] == "no-grant"])
     everything = json.dumps(events_of(world, OWNER, Wanted(frozenset(EVENTS))), ensure_ascii=False)
     assert "保密" not in everything
     assert COMPANY["value"] not in everything
