@@ -22,6 +22,7 @@ YunxiError
         ├── ConsistencyInvalid
         ├── CheckpointInvalid
         ├── AnchorInvalid
+        ├── TimestampInvalid
         └── PayloadInvalid
 
 `code` is stable and documented in docs/errors.md; a test holds the two together.
@@ -38,6 +39,8 @@ class YunxiError(Exception):
 
     code: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 2
+    reason: str = ""
+    """Of some errors: why, as a stable word that is finer than the code."""
 
 
 class CouldNotRun(YunxiError):
@@ -185,7 +188,27 @@ class AnchorInvalid(NotProven):
     code = "anchor-invalid"
 
 
+class TimestampInvalid(NotProven):
+    """A time stamp is not over this data, not by an authority that is trusted, or was not renewed in time."""
+
+    code = "timestamp-invalid"
+
+
 class PayloadInvalid(NotProven):
     """A stored ciphertext does not open, or opens to something else than the statement committed to."""
 
     code = "payload-invalid"
+
+
+class CaseFileInvalid(NotProven):
+    """A case file that is not what its department signed, or not made as case files are.
+
+    `reason` says what is wrong (see `ledger.verify.refusals`); `path` is the file inside, None for the case file itself.
+    """
+
+    code = "case-file-invalid"
+
+    def __init__(self, reason: str, detail: str, path: str | None = None) -> None:
+        super().__init__(f"{path!a:.140}: {detail}" if path is not None else detail)
+        self.reason = reason
+        self.path = path

@@ -10,11 +10,16 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ledger.casefile import index_words
+from ledger.formats import casefile
+from ledger.paper.parts import Bilingual
 from ledger.verify import control, refusals, report, sentences
 
+TYPES = Path(__file__).resolve().parent / "types"
 PAGE = Path(__file__).resolve().parent / "verify" / "page"
 ENTRY = "page.js"
 TEXTS = "texts.js"
@@ -23,7 +28,7 @@ _IMPORT = re.compile(r'^import \{\s*([^}]+?),?\s*\} from "\./([\w.]+)";\n', re.M
 _EXPORT = re.compile(r"^export ((?:async )?function|class|const) (\w+)", re.MULTILINE)
 
 POLICY = (
-    "default-src 'none'; script-src {script}; style-src {style}; img-src blob: data:; "
+    "default-src 'none'; script-src {script}; style-src {style}; img-src blob: data:; media-src blob:; "
     "base-uri 'none'; form-action 'none'"
 )
 """Nothing is loaded, nothing is sent, and no other script than the page's own runs."""
@@ -74,12 +79,26 @@ def _tables() -> dict[str, Any]:
         "SENTENCES": sentences._SENTENCES,
         "REASONS": reasons,
         "CODES": refusals._BY_CODE,
+        "CASE_REASONS": refusals._CASE,
         "FORMATS": refusals._FORMATS,
         "LABELS": report._LABELS,
         "PARTS": control._PARTS,
         "HANDS": control._HANDS,
         "APART": control._APART,
+        "ROLES_OF_TYPES": casefile._ROLES,
+        "EXTENSIONS": casefile._EXTENSIONS,
+        "TYPES": _titles_of_types(),
+        "INDEX_WORDS": {name: asdict(word) for name, word in vars(index_words).items() if isinstance(word, Bilingual)},
     }
+
+
+def _titles_of_types() -> dict[str, Any]:
+    """What record types and their units are called: the page says it where the command shows the names alone."""
+    found = {}
+    for path in sorted(TYPES.glob("*.v*.json")):
+        schema = json.loads(path.read_text(encoding="utf-8"))
+        found[path.stem] = {"title": schema["x-title"], "units": schema["x-unit-titles"]}
+    return found
 
 
 def _script_json(value: Any) -> str:

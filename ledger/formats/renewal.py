@@ -16,6 +16,7 @@ renewal is a leaf itself, so the next one covers it too, as the archive time sta
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from ledger.errors import InclusionInvalid, Malformed, NotProven
 from ledger.formats.encoding import b64decode, b64encode
 from ledger.formats.merkle import MAX_PATH, split
 from ledger.formats.strictjson import loads_object
-from ledger.formats.timestamp import MAX_TOKEN_BYTES, Timestamp, verify_token
+from ledger.formats.timestamp import MAX_TOKEN_BYTES, Timestamp, parse_token, verify_token
 
 HASH_SIZE = 64
 MAX_RENEWALS = 64
@@ -99,6 +100,20 @@ def path_of(index: int, leaves: Sequence[bytes]) -> list[bytes]:
     if index < middle:
         return [*path_of(index, leaves[:middle]), root_of(leaves[middle:])]
     return [*path_of(index - middle, leaves[middle:]), root_of(leaves[:middle])]
+
+
+def covers(token: bytes, chain: RenewalChain) -> bool:
+    """Whether the first renewal of `chain` is over a tree with `token` in it. Nothing that is signed is checked.
+
+    Raises Malformed where the renewal's token is none.
+    """
+    first = chain.renewals[0]
+    stamped = parse_token(first.token)
+    try:
+        root = _root_by(leaf_hash(token), chain.index, first.size, first.path)
+    except InclusionInvalid:
+        return False
+    return stamped.imprint == hashlib.new(stamped.imprint_digest, root).digest()
 
 
 def verify_renewals(

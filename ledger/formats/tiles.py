@@ -156,7 +156,7 @@ class TreeView:
     raises.
     """
 
-    __slots__ = ("_reader", "_tiles", "size")
+    __slots__ = ("_edges", "_reader", "_tiles", "size")
 
     def __init__(self, size: int, reader: TileReader) -> None:
         if not 0 <= size <= MAX_SIZE:
@@ -164,6 +164,7 @@ class TreeView:
         self.size = size
         self._reader = reader
         self._tiles: dict[tuple[int, int], list[list[bytes]]] = {}
+        self._edges: dict[tuple[int, int], bytes] = {}
 
     def root(self) -> bytes:
         """MTH(D[0:size])."""
@@ -209,8 +210,11 @@ class TreeView:
         """MTH(D[start:end]) of a range that RFC 9162 splits this tree into: it starts at a multiple of its size."""
         size = end - start
         if size & (size - 1):
-            middle = start + split(size)
-            return node_hash(self._hash(start, middle), self._hash(middle, end))
+            edge = self._edges.get((start, end))
+            if edge is None:
+                middle = start + split(size)
+                edge = self._edges[start, end] = node_hash(self._hash(start, middle), self._hash(middle, end))
+            return edge
         height = size.bit_length() - 1
         level, row = divmod(height, TILE_HEIGHT)
         tile, place = divmod(start >> height, TILE_WIDTH >> row)

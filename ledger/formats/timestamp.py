@@ -45,6 +45,7 @@ MAX_CHAIN = 6
 """Certificates from the signer to the root, both counted."""
 
 _WHAT = "time-stamp token"
+_MAX_ACCURACY_BYTES = 6
 _SIGNED_DATA, _TST_INFO = "1.2.840.113549.1.7.2", "1.2.840.113549.1.9.16.1.4"
 _CONTENT_TYPE, _MESSAGE_DIGEST = "1.2.840.113549.1.9.3", "1.2.840.113549.1.9.4"
 _SIGNING_CERTIFICATE, _SIGNING_CERTIFICATE_V2 = "1.2.840.113549.1.9.16.2.12", "1.2.840.113549.1.9.16.2.47"
@@ -381,6 +382,8 @@ def _accuracy(value: Value | None) -> float | None:
     fields, total = value.fields(), 0.0
     for tag, unit in ((INTEGER, 1.0), (0x80, 1e-3), (0x81, 1e-6)):
         if (found := fields.maybe(tag)) is not None:
+            if len(found.content) > _MAX_ACCURACY_BYTES:
+                raise Malformed(_WHAT, "states an accuracy that no clock has")
             total += int.from_bytes(found.content, "big") * unit
     fields.end()
     return total

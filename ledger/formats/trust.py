@@ -11,13 +11,14 @@
     logkey     = {"vkey": C2SP vkey, "valid_from": time, "valid_to": time | null}    keys that the log had before `vkey`
     key        = {"kid": RFC 7638 thumbprint, "use": "statement" | "encryption" | "anchor", "jwk": RFC 7517 object,
                   "valid_from": time, "valid_to": time | null}
-    witness    = {"name": text, "vkey": C2SP vkey, "required": boolean, "operator": text}
+    witness    = {"name": text, "vkey": C2SP vkey, "required": boolean, "operator": text, ["earlier": [logkey …]]}
     id         = [a-z][a-z0-9-]{1,30}
     address    = "0x" and 40 hex digits, either case (EIP-55 check sums are not checked: they need Keccak)
     time       = RFC 3339 in UTC, whole seconds: 2026-01-31T08:00:00Z
 
 `earlier` is left out where there is none. A checkpoint carries no time, so one by an earlier key is good as a
-checkpoint; when it was signed, its witnesses and its anchor say. `contracts` may name, as "EvidenceLog-1",
+checkpoint; when it was signed, its witnesses and its anchor say. A cosignature carries its time, so one by a witness's
+earlier key counts where it is dated before that key's end. `contracts` may name, as "EvidenceLog-1",
 "EvidenceLog-2" … (oldest first), contracts that EvidenceLog carries on: anchors of their time stand there.
 
 A key is valid from `valid_from` until just before `valid_to`; null is "not ended". Unknown members survive parsing and
@@ -86,7 +87,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class LogKey:
-    """A key that signed a log's checkpoints before the present one did. Times as in `Key`."""
+    """A key of a log or a witness from before the present one. Times as in `Key`."""
 
     vkey: str
     valid_from: int
@@ -169,6 +170,7 @@ class Witness:
     vkey: str
     operator: str
     required: bool = False
+    earlier: tuple[LogKey, ...] = ()
     unknown: dict[str, Any] = field(default_factory=dict)
     key: VerifierKey = field(init=False, repr=False, compare=False)
 
@@ -397,6 +399,7 @@ def _witness(members: _Members) -> Witness:
         vkey=members.text("vkey"),
         operator=members.text("operator"),
         required=members.take("required", bool, "true or false"),
+        earlier=members.each("earlier", _log_key) if "earlier" in members.rest else (),
         unknown=members.rest,
     )
 
@@ -463,15 +466,19 @@ def _check_chain(chain: Chain) -> None:
 def _check_witnesses(witnesses: tuple[Witness, ...], quorum: int) -> None:
     _refuse_twice((witness.name for witness in witnesses), "witness name")
     for witness in witnesses:
-        if witness.key.type != COSIGNATURE_ED25519:
-            raise TrustRefused(f"The key of witness {witness.name} is not an Ed25519 cosignature key.")
+        for vkey in (witness.key, *(earlier.key for earlier in witness.earlier)):
+            if vkey.type != COSIGNATURE_ED25519:
+                raise TrustRefused(f"The key of witness {witness.name} is not an Ed25519 cosignature key.")
+        if any(k.valid_to is not None and k.valid_to < k.valid_from for k in witness.earlier):
+            raise TrustRefused(f"A key of witness {witness.name} ends before it begins.")
     if not 0 <= quorum <= len(witnesses):
         raise TrustRefused(f"A quorum of {quorum} cannot be met by the {len(witnesses)} witnesses named.")
 
 
 def _check_signers(trust: Trust) -> None:
     # one key under two names would let one signer count twice, or a log witness itself
-    vkeys = [vkey for d in trust.departments for vkey in d.log.vkeys] + [witness.key for witness in trust.witnesses]
+    vkeys = [vkey for d in trust.departments for vkey in d.log.vkeys]
+    vkeys += [vkey for w in trust.witnesses for vkey in (w.key, *(earlier.key for earlier in w.earlier))]
     _refuse_twice((vkey.public.hex() for vkey in vkeys), "log or witness key")
 
 
@@ -522,8 +529,12 @@ def _log_json(log: Log) -> dict[str, Any]:
     members = log.unknown | {"origin": log.origin, "vkey": log.vkey}
     if not log.earlier:
         return members
-    earlier = sorted(log.earlier, key=lambda key: (key.valid_from, key.vkey))
-    return members | {"earlier": [key.unknown | {"vkey": key.vkey} | _interval_json(key) for key in earlier]}
+    return members | {"earlier": _earlier_json(log.earlier)}
+
+
+def _earlier_json(earlier: tuple[LogKey, ...]) -> list[dict[str, Any]]:
+    ordered = sorted(earlier, key=lambda key: (key.valid_from, key.vkey))
+    return [key.unknown | {"vkey": key.vkey} | _interval_json(key) for key in ordered]
 
 
 def _interval_json(key: Key | LogKey) -> dict[str, Any]:
@@ -536,9 +547,10 @@ def _key_json(key: Key) -> dict[str, Any]:
 
 
 def _witness_json(witness: Witness) -> dict[str, Any]:
-    return witness.unknown | {
+    members = witness.unknown | {
         "name": witness.name,
         "vkey": witness.vkey,
         "required": witness.required,
         "operator": witness.operator,
     }
+    return members | {"earlier": _earlier_json(witness.earlier)} if witness.earlier else members

@@ -83,8 +83,9 @@ def _parser() -> argparse.ArgumentParser:
         "files",
         nargs="+",
         metavar="FILE",
-        help="records (.sd-jwt), receipts (.tlog-proof), anchor evidence (.anchor.json) and attachments, in any order; "
-        "recognised by their content",
+        help="case files (.zip), or records (.sd-jwt), receipts (.tlog-proof), anchor evidence (.anchor.json), "
+        "time stamps (.tst), their "
+        "renewals (.renewals.json) and attachments, in any order; recognised by their content",
     )
     parser.add_argument("--trust", required=True, metavar="FILE", help="the trust file: whose keys are to be believed")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -112,8 +113,12 @@ def _examine(names: Sequence[str], trust_name: str, allow_unlogged: bool) -> Rep
         verifier = Verifier(trust)
     except YunxiError as error:
         return Report(trust=None, error=error)
-    findings = examine(verifier, files, allow_unlogged=allow_unlogged)
-    source = TrustFile(file=trust_name, sha256=hashlib.sha256(data).hexdigest(), consortium=trust.consortium)
+    sha256 = hashlib.sha256(data).hexdigest()
+    try:
+        findings = examine(verifier, files, allow_unlogged=allow_unlogged, trust_sha256=sha256)
+    except OSError as error:
+        raise refusal("unreadable", file=names[0], cause=error.strerror or type(error).__name__) from error
+    source = TrustFile(file=trust_name, sha256=sha256, consortium=trust.consortium)
     return Report(trust=source, findings=tuple(findings))
 
 
@@ -124,6 +129,10 @@ def _read(name: str) -> Given:
             size = os.fstat(stream.fileno()).st_size
             kind = kind_of(stream.read(HEAD_BYTES), size)
             stream.seek(0)
+            if kind == "sealed-case-file":
+                raise refusal("case-file-sealed")
+            if kind == "case-file":
+                return Given(name, kind, open=lambda: path.open("rb"))
             if kind != "file":
                 return Given(name, kind, data=stream.read())
             sha256, size = digest_of(stream)

@@ -30,6 +30,10 @@ _HANDS = {
     "clock": {"en": "the clock of {who}", "zh": "{who}的时钟"},
     "clocks": {"en": "the clocks of: {who}", "zh": "下列单位的时钟：{who}"},
     "validators-clocks": {"en": "the clocks of the validators that sealed", "zh": "签署区块的验证节点的时钟"},
+    "authorities-clocks": {
+        "en": "the clocks of the time-stamping authorities: {who}",
+        "zh": "下列时间戳服务机构的时钟：{who}",
+    },
     "nobody": {"en": "by nobody", "zh": "无"},
 }
 _APART = {
@@ -97,6 +101,9 @@ def _rows(facts: Facts) -> Iterator[Control]:
         yield Control("seen", "clocks", {"who": " / ".join(others)}, True)
     elif logged is not None and logged.on_chain is not None:
         yield Control("seen", "validators-clocks", {}, None)
+    elif logged is not None and logged.times:
+        authorities = dict.fromkeys(stamped.authority for stamped in logged.times)
+        yield Control("seen", "authorities-clocks", {"who": " / ".join(authorities)}, None)
     else:
         yield Control("seen", "nobody", {}, own)
 

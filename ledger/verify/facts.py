@@ -64,6 +64,20 @@ class OnChain:
 
 
 @dataclass(frozen=True, slots=True)
+class Stamped:
+    """A time-stamping authority that the trust file leads to stamped the log's state. Times in seconds since 1970."""
+
+    authority: str
+    """The subject of its certificate (RFC 4514)."""
+    root: str
+    time: int
+    renewed: tuple[int, ...]
+    """When later tokens covered this one, the first renewal first."""
+    good_until: int
+    """When the first certificate behind the last of them ends; it must be renewed before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Logged:
     """The record stands in its department's log, and the department signed the log's state."""
 
@@ -82,13 +96,15 @@ class Logged:
     """When the key that signed the log's state ended, seconds since 1970; None: it is the log's present one."""
     on_chain: OnChain | None = None
     """None: no evidence was given."""
+    times: tuple[Stamped, ...] = ()
+    """Of the time stamps that were given and hold."""
 
     @property
     def seen_at(self) -> int | None:
-        """The earliest time at which somebody outside the department, a witness or the chain's validators, confirmed
-        the log with the record in it; None without any."""
+        """The earliest time at which somebody outside the department, a witness, the chain's validators or a
+        time-stamping authority, confirmed the log with the record in it; None without any."""
         times = [c.time for c in self.cosigned] + ([self.on_chain.time] if self.on_chain else [])
-        return min(times, default=None)
+        return min(times + [stamped.time for stamped in self.times], default=None)
 
 
 @dataclass(frozen=True, slots=True)

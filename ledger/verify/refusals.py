@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ledger.errors import (
     AnchorInvalid,
+    CaseFileInvalid,
     CheckpointInvalid,
     CouldNotRun,
     DisclosureInvalid,
@@ -14,6 +15,7 @@ from ledger.errors import (
     KeyRefused,
     Malformed,
     NotProven,
+    TimestampInvalid,
     TrustRefused,
     YunxiError,
 )
@@ -187,6 +189,27 @@ _REASONS = {
         "该文件既不是记录、回执，也不是锚定证据，且核验通过的记录均未载明内容与之相同的附件："
         "可能已被改动，或者属于其他记录，或者载明该附件的部分未予出示。",
     ),
+    "time-alone": _Reason(
+        TimestampInvalid,
+        "This is a time stamp, but no receipt was handed in whose state of the log it is over. "
+        "Hand in the receipt that it was issued with.",
+        "该文件是时间戳，但未提交与之对应的回执（其所载日志状态须与时间戳所认证者相同）。请一并提交对应的回执。",
+    ),
+    "time-unverified": _Reason(
+        TimestampInvalid,
+        "This time stamp is over the state of the log in receipt {receipt}, but that receipt is not verified.",
+        "该时间戳对应回执“{receipt}”所载的日志状态，但该回执本身未通过核验。",
+    ),
+    "renewals-alone": _Reason(
+        TimestampInvalid,
+        "These are renewals of a time stamp, but the time stamp that they renew was not handed in.",
+        "该文件是时间戳的续期证明，但未提交其所续期的时间戳。",
+    ),
+    "renewals-unverified": _Reason(
+        TimestampInvalid,
+        "These are renewals of the time stamp {token}, but that time stamp itself is not verified.",
+        "该文件是时间戳“{token}”的续期证明，但该时间戳本身未通过核验。",
+    ),
     "attachment-unverified": _Reason(
         NotProven,
         "This is the attachment {name} that record {record} names, but that record itself is not verified.",
@@ -212,6 +235,18 @@ _REASONS = {
         "The command is not complete or not right: {cause}. Try --help.",
         "命令不完整或者有误：{cause}。可使用 --help 查看用法。",
     ),
+    "signature-time": _Reason(
+        KeyRefused,
+        "The case file says that it was signed at {at}, when the key of {owner} that signed it was not valid "
+        "({validity}).",
+        "卷宗所载签署时间为{at}，而签署所用的{owner}密钥当时不在有效期内（{validity}）。",
+    ),
+    "case-file-sealed": _Reason(
+        CouldNotRun,
+        "This case file is encrypted to its recipient. Open it first with `yunxi casefile open`, then verify the .zip "
+        "file that this gives.",
+        "该卷宗已加密，仅收件方可以打开。请先用 yunxi casefile open 命令打开，再核验所得的 .zip 文件。",
+    ),
     "attachment-other": _Reason(
         DisclosureInvalid,
         "No file that record {record} names has this content ({size:byte,bytes}, SHA-256 {sha256}): "
@@ -219,6 +254,172 @@ _REASONS = {
         "记录{record}所载附件中，没有内容与该文件相同者（{size}字节，SHA-256：{sha256}）：可能已被改动，"
         "或者属于其他记录。",
     ),
+}
+
+_CASE = {
+    # --- the zip ---
+    "zip-large": {"en": "It is larger than a case file can be.", "zh": "超出卷宗允许的大小。"},
+    "zip-end": {
+        "en": "It does not end as a case file ends: it was cut short, or something was added.",
+        "zh": "文件结尾不符合卷宗格式：可能被截短，或者附加了其他内容。",
+    },
+    "zip-many": {"en": "It holds more files than a case file can have.", "zh": "所含文件数量超出卷宗允许的范围。"},
+    "zip-gap": {
+        "en": "It holds bytes that belong to none of its files: something was hidden in it, put before it or removed.",
+        "zh": "含有不属于其中任何文件的内容：可能被夹带、前置或者删除了内容。",
+    },
+    "zip-overlap": {
+        "en": "Two files in it share the same bytes, so that different programs would show different contents.",
+        "zh": "其中有文件相互重叠，不同程序可能显示不同的内容。",
+    },
+    "zip-directory": {"en": "Its list of files cannot be read.", "zh": "其文件目录无法读取。"},
+    "zip-duplicate": {
+        "en": "The same file stands in it twice, so that different programs would show different contents.",
+        "zh": "同一文件在其中出现两次，不同程序可能显示不同的内容。",
+    },
+    "zip-order": {
+        "en": "Its files are not in the order that case files have: it was packed again with another program.",
+        "zh": "文件次序不符合卷宗格式：系用其他程序重新打包。",
+    },
+    "zip-header": {
+        "en": "What is said of this file in two places does not agree, or is not as case files have it: "
+        "the case file was changed, or packed again with another program.",
+        "zh": "两处对该文件的说明不一致，或者不符合卷宗格式：卷宗被改动，或者系用其他程序重新打包。",
+    },
+    "zip-encrypted": {"en": "The file is encrypted with a password.", "zh": "该文件带有密码加密。"},
+    "zip-method": {
+        "en": "The file is compressed; case files store all files as they are. "
+        "The case file was packed again with another program.",
+        "zh": "该文件经过压缩，而卷宗中的文件均按原样存放：系用其他程序重新打包。",
+    },
+    "zip-kind": {
+        "en": "This is a link or a folder, or has rights that files in a case file do not have.",
+        "zh": "该项是链接或者文件夹，或者带有卷宗中文件不具有的属性。",
+    },
+    "zip-name": {
+        "en": "A file has a name that no file of a case file can have.",
+        "zh": "有文件使用了卷宗中不可能有的文件名。",
+    },
+    "zip-crc": {
+        "en": "The file is damaged: its check sum is wrong.",
+        "zh": "该文件已损坏：校验值不一致。",
+    },
+    # --- the bag ---
+    "file-missing": {"en": "The file is missing.", "zh": "缺少该文件。"},
+    "file-large": {"en": "The file is larger than such a file can be.", "zh": "该文件超出此类文件允许的大小。"},
+    "file-stranger": {"en": "Case files have no file of this name.", "zh": "卷宗中不应有该名称的文件。"},
+    "file-unlisted": {
+        "en": "The file is not in the case file's own list of files: it was added.",
+        "zh": "卷宗自身的文件清单未载有该文件：系事后加入。",
+    },
+    "file-unnamed": {
+        "en": "No item of the case file names this file.",
+        "zh": "卷宗目录中没有任何一项载有该文件。",
+    },
+    "bag-declaration": {"en": "It is not the declaration that case files have.", "zh": "该声明文件不符合卷宗格式。"},
+    "bag-tags": {
+        "en": "It does not list exactly the files that it must list.",
+        "zh": "该清单所列文件与应列文件不一致。",
+    },
+    "bag-digest": {
+        "en": "The content of the file is not what the list of files says: it was changed or replaced.",
+        "zh": "该文件的内容与清单所载校验值不一致：已被改动或者替换。",
+    },
+    "bag-info": {
+        "en": "It names another case, or another number of files or bytes, than there are.",
+        "zh": "所载案件、文件数量或者字节数与实际不一致。",
+    },
+    # --- what the case file says ---
+    "case-consortium": {
+        "en": "The case file is from another consortium than the trust file. Check that the trust file is right.",
+        "zh": "卷宗与信任文件分属不同的联盟。请核对信任文件是否正确。",
+    },
+    "case-department": {
+        "en": "The trust file does not know the department that the case file is from. "
+        "Check that the trust file is right.",
+        "zh": "信任文件未载明卷宗所称的部门。请核对信任文件是否正确。",
+    },
+    "signature-key": {
+        "en": "The trust file does not have the key that signed the case file, or has it for another use. "
+        "Check that the trust file is right.",
+        "zh": "信任文件中没有签署卷宗所用的密钥，或者该密钥另有用途。请核对信任文件是否正确。",
+    },
+    "signature-wrong": {
+        "en": "The signature on the case file is wrong: the case file was changed after it was signed, "
+        "or the department did not sign it.",
+        "zh": "卷宗上的签名核验不一致：卷宗在签署后被改动，或者并非所称部门签署。",
+    },
+    "signature-department": {
+        "en": "The case file was signed with the key of another department than the one that it is from.",
+        "zh": "签署卷宗所用密钥不属于卷宗所称的部门。",
+    },
+    "item-record": {
+        "en": "The record is another one than the case file says (number, type or department).",
+        "zh": "该记录与卷宗目录所载（编号、类型或者部门）不一致。",
+    },
+    "item-leaf": {
+        "en": "The record's digest is another one than the case file says.",
+        "zh": "该记录的校验值与卷宗目录所载不一致。",
+    },
+    "item-index": {
+        "en": "The case file says another place in the log than the receipt proves, or one beyond what it covers.",
+        "zh": "卷宗目录所载的日志位置与回执所证明的不一致，或者超出卷宗涵盖的范围。",
+    },
+    "item-sealed-at": {
+        "en": "The case file says another time of sealing than the record.",
+        "zh": "卷宗目录所载存证时间与记录不一致。",
+    },
+    "item-role": {
+        "en": "The case file gives the record another role in the case than its type has.",
+        "zh": "卷宗目录所载该记录在案件中的作用与其类型不符。",
+    },
+    "item-case": {"en": "The record is of another case.", "zh": "该记录属于其他案件。"},
+    "item-forgotten": {
+        "en": "The case file says that the record's content was destroyed, but it is shown.",
+        "zh": "卷宗目录称该记录内容已销毁，而实际予以出示。",
+    },
+    "item-attachments": {
+        "en": "The case file lists other attachments than the record names.",
+        "zh": "卷宗目录所列附件与记录所载不一致。",
+    },
+    "item-receipt": {
+        "en": "There is anchor evidence or a time stamp for the record, but no receipt that it could belong to.",
+        "zh": "附有该记录的锚定证据或者时间戳，但没有与之对应的回执。",
+    },
+    "item-before": {
+        "en": "The case file says wrongly whether this existed when the decision was made.",
+        "zh": "卷宗目录关于该项在作出决定时是否已经存在的记载不实。",
+    },
+    "attachment-differs": {
+        "en": "This file is not the attachment that the record names: it was swapped or changed.",
+        "zh": "该文件不是记录所载的附件：被调换或者改动。",
+    },
+    "log-forked": {
+        "en": "Two receipts of this case file show two different contents of the same log at the same size: "
+        "the department signed two versions of its log.",
+        "zh": "卷宗中的两份回执显示同一日志在同一条数时内容不同：该部门签署了两个版本的日志。",
+    },
+    # --- what was decided upon ---
+    "decision-missing": {
+        "en": "The decision froze the evidence that existed, but the case file does not list what it froze.",
+        "zh": "该决定固定了当时已有的证据，而卷宗未列明所固定的内容。",
+    },
+    "decision-differs": {
+        "en": "The list of what the decision froze is not the one that the decision's record names.",
+        "zh": "所附的证据固定清单与该决定记录所载的不一致。",
+    },
+    "decision-foreign": {
+        "en": "The list belongs to no decision of the exporting department that is verified here.",
+        "zh": "该清单不对应导出部门的任何一项已通过核验的决定。",
+    },
+    "frozen-missing": {
+        "en": "An entry that the decision froze is not in the case file as it was: evidence was left out or replaced.",
+        "zh": "决定所固定的记录中，有一条在卷宗中缺失或者被替换：证据被隐去或者调换。",
+    },
+    "frozen-unlisted": {
+        "en": "The record is said to stand in the log before the decision, but the decision did not freeze it.",
+        "zh": "该记录被称在决定之前已载入日志，但决定并未予以固定。",
+    },
 }
 
 _BY_CODE = {
@@ -260,6 +461,12 @@ _BY_CODE = {
         "it was changed, or taken from another receipt.",
         "zh": "回执中的锚定信息与该部门就本回执签署的内容不一致：锚定信息被改动，或者取自其他回执。",
     },
+    "timestamp-invalid": {
+        "en": "The time stamp does not hold: it was changed, is over another state of the log, "
+        "is not by an authority that the trust file names, or was not renewed in time.",
+        "zh": "时间戳核验不一致：被改动，或者所认证的是其他日志状态，或者并非信任文件所载时间戳服务机构签发，"
+        "或者未及时续期。",
+    },
 }
 
 _FORMATS = {
@@ -280,8 +487,16 @@ _FORMATS = {
     "tree size": {"en": "the state of the log in the receipt", "zh": "回执中的日志状态"},
     "root hash": {"en": "the state of the log in the receipt", "zh": "回执中的日志状态"},
     "anchor of the receipt": {"en": "the anchor in the receipt", "zh": "回执中的锚定信息"},
+    "time-stamp token": {"en": "the time stamp", "zh": "时间戳"},
+    "time-stamp renewal": {"en": "the renewals of a time stamp", "zh": "时间戳的续期证明"},
     "anchor evidence": {"en": "the anchor evidence", "zh": "锚定证据"},
     "trust file": {"en": "the trust file", "zh": "信任文件"},
+    "case.json": {"en": "the contents of the case file", "zh": "卷宗目录"},
+    "signature.jws": {"en": "the signature on the case file", "zh": "卷宗签名"},
+    "bag-info.txt": {"en": "the description of the case file", "zh": "卷宗说明"},
+    "manifest-sha256.txt": {"en": "the case file's list of files", "zh": "卷宗文件清单"},
+    "tagmanifest-sha256.txt": {"en": "the case file's list of files", "zh": "卷宗文件清单"},
+    "manifest": {"en": "the list of what a decision froze", "zh": "决定的证据固定清单"},
     "JWK": {"en": "a key in the trust file", "zh": "信任文件中的密钥"},
     "verifier key": {"en": "a key in the trust file", "zh": "信任文件中的密钥"},
 }
@@ -292,6 +507,7 @@ def refusal(reason: str, **values: Value) -> YunxiError:
     found = _REASONS[reason]
     error = found.error(fill(found.en, "en", values))
     error.add_note(fill(found.zh, "zh", values))
+    error.reason = reason
     return error
 
 
@@ -301,6 +517,8 @@ def explain(error: YunxiError, lang: str) -> str:
     notes: list[str] = getattr(error, "__notes__", [])
     if notes:
         return str(error) if lang == "en" else notes[0]
+    if isinstance(error, CaseFileInvalid):
+        return _CASE[error.reason][lang]
     if error.code not in _BY_CODE:
         return str(error)
     what = _FORMATS.get(error.what, {}).get(lang, error.what) if isinstance(error, Malformed) else ""

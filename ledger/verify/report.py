@@ -6,6 +6,8 @@
      "files": [{"file", "verdict", "error": {"code", "message"} | null, "facts": {…} | null,
                 "proven": [sentence …], "not_proven": [sentence …]}]}
 
+For case files `facts` and `error` are those of ledger/verify/case_report.py.
+
 Times in `facts` are whole seconds since 1970, roots and digests lowercase hex. Sentences are in the language asked for.
 """
 
@@ -17,6 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ledger.errors import YunxiError
+from ledger.verify import case_report
 from ledger.verify.bundle import Finding
 from ledger.verify.control import control
 from ledger.verify.facts import Attachment, Cosigned, Facts, Logged, Unit
@@ -62,7 +65,7 @@ _LABELS = {
         "zh": "所提交的{total}个文件中，{bad}个核验不通过。",
     },
     "nothing": {"en": "No file was examined. ", "zh": "未对任何文件进行核验。"},
-}
+} | case_report.LABELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +124,24 @@ def to_text(report: Report, lang: str, layout: Layout) -> str:
 
 def _proven(finding: Finding, lang: str) -> list[str]:
     facts, attachment = finding.facts, finding.attachment
+    if finding.case is not None:
+        return case_report.case_proven(finding.case, lang)
     if facts is None:
         return []
     if finding.given.kind == "record":
         return proven(facts, finding.attachments, lang)
     if finding.given.kind == "evidence":
         return [sentence("evidence-of", lang, record=facts.record_id)]
+    if finding.given.kind in ("time", "renewals"):
+        return [sentence(f"{finding.given.kind}-of", lang, record=facts.record_id)]
     if attachment is None:
         return [sentence("receipt-of", lang, record=facts.record_id)]
     return [sentence("attachment-of", lang, name=attachment.name, record=facts.record_id)]
 
 
 def _not_proven(finding: Finding, lang: str) -> list[str]:
+    if finding.case is not None and finding.case.facts is not None:
+        return case_report.case_not_proven(finding.case, lang)
     if finding.facts is None:
         return [sentence("not-anything", lang)]
     if finding.given.kind == "record":
@@ -147,7 +156,7 @@ def _finding_json(finding: Finding, lang: str) -> dict[str, Any]:
     return {
         "file": clean(finding.given.name),
         "verdict": "bad" if finding.error else "good",
-        "error": _error_json(finding.error, lang),
+        "error": _cause_json(finding, lang),
         "facts": _facts_json(finding, lang),
         "proven": _proven(finding, lang),
         "not_proven": _not_proven(finding, lang),
@@ -158,16 +167,24 @@ def _error_json(error: YunxiError | None, lang: str) -> dict[str, str] | None:
     return {"code": error.code, "message": explain(error, lang)} if error else None
 
 
+def _cause_json(finding: Finding, lang: str) -> dict[str, Any] | None:
+    if finding.case is not None and finding.case.findings:
+        return case_report.finding_json(finding.case.findings[0], lang)
+    return _error_json(finding.error, lang)
+
+
 def _facts_json(finding: Finding, lang: str) -> dict[str, Any] | None:
     facts = finding.facts
+    if finding.case is not None:
+        return case_report.case_json(finding.case, lang)
     if facts is None:
         return None
     if finding.attachment is not None:
         return {"kind": "attachment", "record_id": facts.record_id} | asdict(finding.attachment)
     if finding.given.kind == "receipt":
         return {"kind": "receipt", "record_id": facts.record_id, "log": _logged_json(facts.logged)}
-    if finding.given.kind == "evidence":
-        return {"kind": "evidence", "record_id": facts.record_id, "log": _logged_json(facts.logged)}
+    if finding.given.kind in ("evidence", "time", "renewals"):
+        return {"kind": finding.given.kind, "record_id": facts.record_id, "log": _logged_json(facts.logged)}
     return {
         "kind": "record",
         "record_id": facts.record_id,
@@ -207,6 +224,7 @@ def _logged_json(logged: Logged | None) -> dict[str, Any] | None:
         "quorum": logged.quorum,
         "anchor": logged.anchor.members() if logged.anchor else None,
         "on_chain": asdict(logged.on_chain) if logged.on_chain else None,
+        "times": [asdict(stamped) for stamped in logged.times],
     }
 
 
@@ -231,6 +249,12 @@ def _trust_text(trust: TrustFile, lang: str, layout: Layout) -> list[str]:
 def _finding_text(finding: Finding, lang: str, layout: Layout) -> Iterator[str]:
     verdict: Verdict = "bad" if finding.error else "good"
     yield layout.verdict(_label(verdict, lang), verdict == "good") + "  " + clean(finding.given.name)
+    if finding.case is not None:
+        yield from case_report.case_text(finding.case, lang, layout)
+        yield from ("", "  " + layout.heading(_label("not_proven", lang)))
+        for number, text in enumerate(case_report.case_gaps(finding.case, lang), 1):
+            yield from layout.item(f"  {number:2}. ", text)
+        return
     if finding.error is not None:
         yield from layout.item("  ", explain(finding.error, lang))
     if finding.given.kind == "record" and finding.facts is not None:

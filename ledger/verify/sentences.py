@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ledger.verify.control import in_other_hands
-from ledger.verify.facts import Attachment, Cosigned, Facts, Logged, OnChain
+from ledger.verify.facts import Attachment, Cosigned, Facts, Logged, OnChain, Stamped
 from ledger.verify.words import Duration, Moment, Span, Value, fill
 
 _SENTENCES: dict[str, dict[str, str]] = {
@@ -82,6 +82,15 @@ _SENTENCES: dict[str, dict[str, str]] = {
         "zh": "信任文件载明的该合约对同一条数的日志只接受一种状态，且只接受延续既有内容的状态："
         "该区块链上不可能另有该日志的其他版本。",
     },
+    "stamped": {
+        "en": "The time-stamping authority {authority} certified this state of the log at {time}. "
+        "By that word, the record existed at that time at the latest.",
+        "zh": "时间戳服务机构（{authority}）于{time}对该日志状态作了认证。据此，该记录至迟于该时间已经存在。",
+    },
+    "stamp-renewed": {
+        "en": "That time stamp was renewed {count:time,times} before the certificates behind it ended, last at {last}.",
+        "zh": "该时间戳在其证书到期之前已续期{count}次，最近一次为{last}。",
+    },
     # --- not proven: time and log ---
     "not-time": {
         "en": "The exact time of sealing. {time} is the time of the department's own clock; nobody else confirmed it.",
@@ -123,6 +132,13 @@ _SENTENCES: dict[str, dict[str, str]] = {
     "not-timestamp": {
         "en": "A time certified by a time-stamping authority. No trusted timestamp is part of this evidence.",
         "zh": "经时间戳服务机构认证的时间。本证据未附可信时间戳。",
+    },
+    "not-authority": {
+        "en": "That the clocks of the time-stamping authorities were right and their certificates not revoked. "
+        "The certificates behind the time stamps reach until {until}; to be relied on after that, "
+        "a time stamp must have been renewed before.",
+        "zh": "时间戳服务机构的时钟是否准确、其证书是否曾被吊销。现有时间戳的证书有效期至{until}；"
+        "此后仍需作为依据的，应在到期之前续期。",
     },
     "not-logged": {
         "en": "That the record stands in the department's log. No valid receipt was handed in for it, "
@@ -218,6 +234,176 @@ _SENTENCES: dict[str, dict[str, str]] = {
         "en": "Whether the evidence is lawful and relevant, and what weight it has. That is for the court to decide.",
         "zh": "证据的合法性、关联性以及证明力大小。应由人民法院依法审查认定。",
     },
+    # --- case files, level by level ---
+    "case-integrity": {
+        "en": "The case file holds {files:file,files}, and all of them are exactly those that its list names: "
+        "nothing was added, left out or changed since the list was signed.",
+        "zh": "卷宗共有{files}个文件，与其清单完全一致：清单签署之后，没有增加、缺失或者改动。",
+    },
+    "case-integrity-bad": {
+        "en": "At {bad:place,places} the case file is not what its list or its records say.",
+        "zh": "卷宗有{bad}处与其清单或者所载记录不一致。",
+    },
+    "case-trust-same": {
+        "en": "The copy of the trust file inside is the same as the trust file used here.",
+        "zh": "卷宗内附的信任文件副本与本次所用信任文件相同。",
+    },
+    "case-trust-other": {
+        "en": "The copy of the trust file inside differs from the trust file used here. Only the latter counted.",
+        "zh": "卷宗内附的信任文件副本与本次所用信任文件不同。核验仅以本次所用信任文件为准。",
+    },
+    "case-signed": {
+        "en": "{department} signed the case file as a whole, with a key that the trust file assigns to it "
+        "({validity}). Its own clock then said {time}.",
+        "zh": "卷宗整体由{department}签署，所用密钥系信任文件载明的该部门密钥（{validity}），其自身时钟当时为{time}。",
+    },
+    "case-not-signed": {
+        "en": "The case file as a whole is not validly signed by {department}. "
+        "What follows rests on the records' own signatures alone.",
+        "zh": "卷宗整体未经{department}有效签署。以下结论仅以各项记录自身的签名为依据。",
+    },
+    "case-authors": {
+        "en": "Of {total:record,records}, {good:carries,carry} a valid signature of the department that "
+        "the record names.",
+        "zh": "共{total}项记录，其中{good}项带有其所载部门的有效签名。",
+    },
+    "case-logged": {
+        "en": "Of {total:record,records}, {good:is,are} proven to stand in the log of the department.",
+        "zh": "共{total}项记录，其中{good}项已证明载入其部门的日志。",
+    },
+    "case-unlogged": {
+        "en": "For {absent:record,records} there is no receipt: that they stand in the log is not proven.",
+        "zh": "有{absent}项记录没有回执，不能证明已载入日志。",
+    },
+    "case-frozen": {
+        "en": "Decision, item {n}: when it was made, the department's log held {count:entry,entries} of the case, "
+        "and the decision fixed a list of them. Of these, {found:is,are} in this case file, unchanged.",
+        "zh": "第{n}项决定：作出决定时，该部门日志中有本案记录{count}条，决定固定了其清单；"
+        "其中{found}条在本卷宗内，未被改动。",
+    },
+    "case-frozen-missing": {
+        "en": "Of what the decision, item {n}, fixed, {missing:entry is,entries are} missing here or not the same.",
+        "zh": "第{n}项决定所固定的记录中，有{missing}条在本卷宗中缺失或者不一致。",
+    },
+    "case-before": {
+        "en": "{before:item,items} existed when the decision, item {n}, was made; {after:item,items}, that decision "
+        "included, came with it or later.",
+        "zh": "作出第{n}项决定时已经存在的有{before}项；与该决定同时或者在其后形成的有{after}项（含该决定本身）。",
+    },
+    "case-decision-open": {
+        "en": "For {absent:decision,decisions} of the department it is not shown what existed at that time: "
+        "completeness is not proven.",
+        "zh": "有{absent}项决定未出示作出时已有证据的清单，不能证明证据齐全。",
+    },
+    "case-no-decision": {
+        "en": "The case file holds no decision of the department, so there is no fixed list to compare with.",
+        "zh": "卷宗中没有该部门作出的决定，因而没有可供比对的证据固定清单。",
+    },
+    "case-not-complete": {
+        "en": "Not proven is that nothing of the case was left out that no decision fixed, and that other departments "
+        "have nothing more.",
+        "zh": "不能证明：未经决定固定的材料没有遗漏，以及其他部门没有更多材料。",
+    },
+    "case-witness": {
+        "en": "{operator} confirmed the log as witness for {count:record,records} ({names}), first at {time}.",
+        "zh": "“{operator}”作为见证方对{count}项记录所在的日志作了确认（{names}），最早为{time}。",
+    },
+    "case-witness-same": {
+        "en": "{operator} confirmed the log for {count:record,records} ({names}), but it also runs the node that keeps "
+        "it: this proves nothing against {operator}.",
+        "zh": "“{operator}”对{count}项记录所在的日志作了确认（{names}），但该单位同时运营保存该日志的节点，"
+        "对其自身不具有证明作用。",
+    },
+    "case-witness-unknown": {
+        "en": "Whether {operator} is independent of the department is not known: the trust file does not say who runs "
+        "the department's node.",
+        "zh": "“{operator}”是否独立于该部门，无从判断：信任文件未载明该部门节点的运营单位。",
+    },
+    "case-unwitnessed": {
+        "en": "{absent:record has,records have} no confirmation by a witness outside the department.",
+        "zh": "有{absent}项记录没有部门以外见证方的确认。",
+    },
+    "case-control": {
+        "en": "In the hands of {department} or of who runs its node are: {parts}.",
+        "zh": "由{department}或者其节点运营单位控制的环节：{parts}。",
+    },
+    "case-on-chain": {
+        "en": "For {good} of {total:record,records} the blockchain's validators prove that the state of the log is "
+        "anchored there, the earliest at {first}, the latest at {last}.",
+        "zh": "共{total}项记录，其中{good}项所在的日志状态已由区块链验证节点证明锚定上链，"
+        "最早为{first}，最晚为{last}。",
+    },
+    "case-off-chain": {
+        "en": "For {absent:record,records} there is no evidence of an anchor on the blockchain.",
+        "zh": "有{absent}项记录没有区块链锚定证据。",
+    },
+    "case-embedded": {
+        "en": "This trust file's chain is run by the ledger's operator alone and proves nothing against it.",
+        "zh": "该信任文件载明的区块链由账本运营方单方运行，对运营方自身不具有证明作用。",
+    },
+    "case-stamped": {
+        "en": "The time-stamping authority {authority} certified the log's state for {count:record,records}, first at "
+        "{time}; its certificates reach until {until}.",
+        "zh": "时间戳服务机构（{authority}）对{count}项记录所在的日志状态作了认证，最早为{time}；"
+        "其证书有效期至{until}。",
+    },
+    "case-unstamped": {
+        "en": "{absent:record has,records have} no certified time that could be judged here.",
+        "zh": "有{absent}项记录没有可供核验的认证时间。",
+    },
+    "case-no-authorities": {
+        "en": "The trust file names no time-stamping authority, so no time stamp was judged.",
+        "zh": "信任文件未载明时间戳服务机构，因而未对时间戳作出判断。",
+    },
+    "case-captured": {
+        "en": "Of {total:piece,pieces} of evidence, {good:says,say} which device was used: "
+        "{devices:device,devices}, {operators:operator,operators}. The department sealed these words; "
+        "they are not proven beyond that.",
+        "zh": "共{total}项证据，其中{good}项载明采集设备：涉及设备{devices}台、操作人员{operators}名。"
+        "以上系部门存证时自行载明，除此之外未作核实。",
+    },
+    "case-clock": {
+        "en": "Where the device's clock was compared with the node's ({count:time,times}), it was off by at most "
+        "{offset} milliseconds.",
+        "zh": "设备时钟与节点时钟作过比对的有{count}项，最大偏差{offset}毫秒。",
+    },
+    "case-clock-unknown": {
+        "en": "For {count:piece,pieces} of evidence nobody compared the device's clock.",
+        "zh": "有{count}项证据，其设备时钟未经比对。",
+    },
+    "case-delay-seal": {
+        "en": "From capture to sealing it took at most {delay}, by the clocks of device and department.",
+        "zh": "自采集至存证，最长间隔{delay}（以设备和部门时钟为准）。",
+    },
+    "case-delay-seen": {
+        "en": "From sealing to the first confirmation by others it took at most {delay}.",
+        "zh": "自存证至最早的外部确认，最长间隔{delay}。",
+    },
+    "case-order": {
+        "en": "For {count:piece,pieces} of evidence the time of sealing lies before the time of capture: "
+        "a clock was wrong.",
+        "zh": "有{count}项证据所载存证时间早于采集时间，可见有时钟不准。",
+    },
+    "case-uncaptured": {
+        "en": "For {absent:piece,pieces} of evidence the device is not said or not shown.",
+        "zh": "有{absent}项证据未载明或者未出示采集设备。",
+    },
+    "case-storage": {
+        "en": "Since sealing, log and storage are in the hands of {who}.",
+        "zh": "存证之后，日志与存储由“{who}”控制。",
+    },
+    "case-storage-unknown": {
+        "en": "Who has run log and storage since sealing, the trust file does not say.",
+        "zh": "存证之后日志与存储由谁运营，信任文件未载明。",
+    },
+    "case-no-evidence": {
+        "en": "The case file holds no piece of evidence that a device could have made.",
+        "zh": "卷宗中没有由设备采集的证据。",
+    },
+    "case-bad": {
+        "en": "At this level, {bad:thing is,things are} wrong.",
+        "zh": "本项有{bad}处核验不通过。",
+    },
     # --- files that are not records ---
     "receipt-of": {
         "en": "This is the receipt of record {record}. What it proves is said with that record.",
@@ -227,6 +413,15 @@ _SENTENCES: dict[str, dict[str, str]] = {
         "en": "This is the blockchain's own proof that the state of the log in the receipt of record {record} "
         "is anchored. What it proves is said with that record.",
         "zh": "该文件系区块链就记录{record}的回执所载日志状态已经锚定作出的证明，其证明的事项见该记录的核验结果。",
+    },
+    "time-of": {
+        "en": "This is a time stamp over the state of the log in the receipt of record {record}. "
+        "What it proves is said with that record.",
+        "zh": "该文件系对记录{record}的回执所载日志状态加盖的时间戳，其证明的事项见该记录的核验结果。",
+    },
+    "renewals-of": {
+        "en": "These are the renewals of a time stamp for record {record}. What they prove is said with that record.",
+        "zh": "该文件系记录{record}所附时间戳的续期证明，其证明的事项见该记录的核验结果。",
     },
     "attachment-of": {
         "en": "This is the attachment {name} of record {record}, unchanged.",
@@ -280,6 +475,11 @@ def _logged(facts: Facts, logged: Logged, lang: str) -> Iterator[str]:
         yield sentence("quorum", lang, quorum=logged.quorum, found=len(logged.cosigned))
     if logged.on_chain is not None:
         yield from _on_chain(logged.on_chain, lang)
+    for stamped in logged.times:
+        yield sentence("stamped", lang, authority=stamped.authority, time=Moment(stamped.time))
+        if stamped.renewed:
+            last = Moment(stamped.renewed[-1])
+            yield sentence("stamp-renewed", lang, count=len(stamped.renewed), last=last)
 
 
 def _by_operator(cosigned: Iterable[Cosigned]) -> dict[str, list[Cosigned]]:
@@ -293,13 +493,14 @@ def _names(cosigned: Iterable[Cosigned], lang: str) -> str:
     return ("、" if lang == "zh" else ", ").join(c.name for c in cosigned)
 
 
-def _seen_by_others(facts: Facts) -> int | None:
-    """The earliest time confirmed by a witness that is not in the hands of the log's keeper, or by the chain."""
+def seen_by_others(facts: Facts) -> int | None:
+    """The earliest time confirmed by a witness that is not in the hands of the log's keeper, by the chain, or by a
+    time-stamping authority."""
     if facts.logged is None:
         return None
     others = (c.time for c in facts.logged.cosigned if in_other_hands(c.operator, facts.department) is not False)
     on_chain = [facts.logged.on_chain.time] if facts.logged.on_chain else []
-    return min([*others, *on_chain], default=None)
+    return min([*others, *on_chain, *(stamped.time for stamped in facts.logged.times)], default=None)
 
 
 def _on_chain(on_chain: OnChain, lang: str) -> Iterator[str]:
@@ -337,7 +538,7 @@ def not_proven(facts: Facts, handed_in: Iterable[tuple[str, Attachment]], lang: 
 
 def _times(facts: Facts, lang: str) -> Iterator[str]:
     sealed = Moment(facts.sealed_at)
-    seen = _seen_by_others(facts)
+    seen = seen_by_others(facts)
     if seen is None:
         yield sentence("not-time", lang, time=sealed)
         yield sentence("not-since", lang)
@@ -353,7 +554,13 @@ def _times(facts: Facts, lang: str) -> Iterator[str]:
     ended = facts.logged.log_key_ended if facts.logged else None
     if ended is not None and (seen is None or seen >= ended):
         yield sentence("not-log-key-ended", lang, ended=Moment(ended))
-    yield sentence("not-timestamp", lang)
+    yield _stamps(facts.logged.times if facts.logged else (), lang)
+
+
+def _stamps(times: tuple[Stamped, ...], lang: str) -> str:
+    if not times:
+        return sentence("not-timestamp", lang)
+    return sentence("not-authority", lang, until=Moment(max(stamped.good_until for stamped in times)))
 
 
 def _log(facts: Facts, lang: str) -> Iterator[str]:

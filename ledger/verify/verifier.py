@@ -23,9 +23,11 @@
     15. Event. The proof leads from that block to the transaction's receipt: it succeeded, and in it the contract says
         that it accepted this size and root for this log.
     16. Attachments, one by one, if handed in: size and SHA-256 are those of a unit that is shown.
+    17. Time stamps, one by one, if handed in: each is over the checkpoint's text, leads to an authority of the trust
+        file, and was renewed in time where renewals are handed in (ledger/verify/timestamps.py).
 
-Without a receipt steps 6 to 15 are left out, without anchor evidence 12 to 15, and the facts say so. No clock is read:
-every time comes from the evidence. Not checked: everything that `sentences` lists as not proven.
+Without a receipt steps 6 to 15 and 17 are left out, without anchor evidence 12 to 15, and the facts say so. No clock is
+read: every time comes from the evidence. Not checked: everything that `sentences` lists as not proven.
 """
 
 from __future__ import annotations
@@ -37,11 +39,13 @@ from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, TypeVar, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.x509 import Certificate
 
 from ledger.errors import Malformed, SignatureInvalid
 from ledger.formats.checkpoint import Checkpoint, open_checkpoint_by
 from ledger.formats.cosignature import verify_cosignature
 from ledger.formats.merkle import leaf_hash, verify_inclusion
+from ledger.formats.note import VerifierKey
 from ledger.formats.receipt import AnchorHint, decode_extra, signed_text, verify_anchor_hint
 from ledger.formats.sdjwt import (
     MAX_PRESENTATION_BYTES,
@@ -50,11 +54,13 @@ from ledger.formats.sdjwt import (
     open_disclosures,
     parse_statement,
 )
+from ledger.formats.timestamp import read_roots
 from ledger.formats.tlogproof import TlogProof
-from ledger.formats.trust import Department, Key, Trust
+from ledger.formats.trust import Department, Key, Trust, Witness
 from ledger.verify.chain_evidence import SealRule, verify_evidence
-from ledger.verify.facts import Attachment, Cosigned, Facts, Logged, OnChain, Unit
+from ledger.verify.facts import Attachment, Cosigned, Facts, Logged, OnChain, Stamped, Unit
 from ledger.verify.refusals import refusal
+from ledger.verify.timestamps import verify_time
 from ledger.verify.words import Moment, Span
 
 ATTACHMENT_PREFIX = "attachment-"
@@ -80,8 +86,8 @@ class _Opened:
 class Verifier:
     """Verifies any number of records against one trust file. May be shared between threads.
 
-    Checkpoints, anchors and anchor evidence that passed are remembered, by all their bytes, because many receipts
-    carry the same one; at most 256 of each, so memory does not grow.
+    Checkpoints, anchors, anchor evidence and time stamps that passed are remembered, by all their bytes, because many
+    receipts carry the same one; at most 256 of each, so memory does not grow.
     """
 
     def __init__(self, trust: Trust) -> None:
@@ -92,6 +98,13 @@ class Verifier:
         self._opened: dict[bytes, _Opened] = {}
         self._anchors: dict[tuple[bytes, bytes], AnchorHint] = {}
         self._on_chain: dict[tuple[bytes, bytes, bytes], OnChain] = {}
+        self._stamped: dict[tuple[bytes, bytes, bytes], Stamped] = {}
+        self._roots: list[Certificate] | None = None
+
+    @property
+    def trust(self) -> Trust:
+        """What it verifies against."""
+        return self._trust
 
     def verify(self, presentation: bytes, receipt: bytes | None, evidence: bytes | None = None) -> Facts:
         """The facts of one record. `evidence` is a file of anchor evidence, which needs the receipt.
@@ -146,6 +159,27 @@ class Verifier:
             _remember(self._on_chain, key, on_chain)
         return replace(facts, logged=replace(logged, on_chain=on_chain))
 
+    def date(self, facts: Facts, token: bytes, renewals: bytes | None = None) -> Facts:
+        """Step 17: the facts of a record, with what a time stamp and its renewals add to them. One that is there
+        already, renewed less far, gives way.
+
+        Raises Malformed, and TimestampInvalid, also where the facts are without a receipt.
+        """
+        logged = facts.logged
+        if logged is None:
+            raise refusal("time-alone")
+        text = Checkpoint(logged.origin, logged.size, logged.root).text
+        key = (hashlib.sha256(token).digest(), hashlib.sha256(renewals or b"").digest(), text)
+        stamped = self._stamped.get(key)
+        if stamped is None:
+            stamped = verify_time(text, token, renewals, self._authorities())
+            _remember(self._stamped, key, stamped)
+        same = [other for other in logged.times if (other.authority, other.time) == (stamped.authority, stamped.time)]
+        if any(other.good_until >= stamped.good_until for other in same):
+            return facts
+        times = (*(other for other in logged.times if other not in same), stamped)
+        return replace(facts, logged=replace(logged, times=times))
+
     def verify_receipt(self, department: Department, entry: bytes, receipt: bytes) -> Logged:
         """Steps 6 to 11 alone: that `entry`, a statement's bytes, stands in the department's log.
 
@@ -172,6 +206,12 @@ class Verifier:
             quorum=self._trust.quorum,
             anchor=anchor,
         )
+
+    def _authorities(self) -> list[Certificate]:
+        if self._roots is None:
+            # certificates take a while to import, and most files are without time stamps
+            self._roots = read_roots(self._trust.tsa_roots)
+        return self._roots
 
     def _key(self, statement: Statement) -> tuple[Department, Key]:
         owner, key = self._trust.statement_key(statement.kid)
@@ -206,10 +246,7 @@ class Verifier:
     def _cosigned(self, note: bytes) -> tuple[Cosigned, ...]:
         found = []
         for witness in self._trust.witnesses:
-            try:
-                time = verify_cosignature(note, witness.key)
-            except SignatureInvalid as error:
-                raise refusal("cosignature-wrong", witness=witness.name) from error
+            time = _seen_by(witness, note)
             if time is not None:
                 found.append(Cosigned(witness.name, witness.operator, time))
             elif witness.required:
@@ -234,6 +271,21 @@ class Verifier:
             raise refusal("anchor-chain", found=str(hint.chain_id), expected=str(chain.id))
         if hint.contract not in chain.evidence_logs:
             raise refusal("anchor-contract", found=hint.contract, expected=chain.evidence_logs[0])
+
+
+def _seen_by(witness: Witness, note: bytes) -> int | None:
+    """When the witness saw the checkpoint, by its present key or by an earlier one before that ended."""
+    keys: list[tuple[VerifierKey, int | None]] = [(witness.key, None)]
+    keys += [(earlier.key, earlier.valid_to) for earlier in witness.earlier]
+    times = []
+    for key, ended in keys:
+        try:
+            time = verify_cosignature(note, key)
+        except SignatureInvalid as error:
+            raise refusal("cosignature-wrong", witness=witness.name) from error
+        if time is not None and (ended is None or time < ended):
+            times.append(time)
+    return min(times, default=None)
 
 
 def verify_attachment(facts: Facts, stream: BinaryIO) -> Attachment:

@@ -6,6 +6,8 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ledger.formats import jwk
@@ -18,6 +20,7 @@ from ledger.formats.trust import Log, LogKey, Trust
 from tests.attacks import test_verifier_attacks as attacks
 from tests.formats import test_strictjson, test_trust
 from tests.verify import test_chain_evidence as chained
+from tests.verify import test_timestamps as stamped
 from tests.verify.factory import (
     DAY,
     PHOTO,
@@ -33,6 +36,7 @@ from tests.verify.factory import (
     seal,
     signing_key,
     trust,
+    trust_rotated,
     witness,
 )
 from tests.verify.sealed import ENGINES, VALIDATORS, address, made, trust_of
@@ -58,6 +62,7 @@ def vectors() -> Iterator[Vector]:
     yield from _shown()
     yield from _curves()
     yield from _bundles()
+    yield from _stamped()
     yield from _trust_files()
     yield from _json()
     yield from _damaged()
@@ -168,6 +173,9 @@ def _keys_over_time() -> Iterator[tuple[str, Trust]]:
     yield "a log that was rotated early", _rotated(START + 50)
     required = (witness("court.example/witness"), witness("notary.example/witness", required=True))
     yield "a required witness", trust(witnesses=required, quorum=1)
+    for ended in (None, START + 100, START + 101, START + 50):
+        yield f"a witness that was rotated, ended {ended}", trust_rotated(ended)
+        yield f"a witness that was rotated, not needed, ended {ended}", replace(trust_rotated(ended), quorum=1)
 
 
 def _rotated(ended: int = START + 200) -> Trust:
@@ -245,6 +253,28 @@ def _bundles() -> Iterator[Vector]:
     yield Vector("a photo that was changed", good() | {"exit.png": PHOTO[:-1]}, trust().serialize())
     yield Vector("line breaks around", {n: b"\n\n" + d + b"\n" for n, d in good().items()}, trust().serialize())
     yield Vector("carriage return first", {n: b"\r\n" + d for n, d in good().items()}, trust().serialize())
+
+
+def _stamped() -> Iterator[Vector]:
+    with TemporaryDirectory() as scratch:
+        base = Path(scratch)
+        stamps = stamped.make_stamps(base)
+        for name, (change, _) in [("good", (lambda *_: None, {})), *stamped.BAD.items()]:
+            stamped.hand_in(base, stamps)
+            change(base, stamps)
+            given = {file: (base / file).read_bytes() for file in ("trust.json", *stamped.FILES)}
+            trusted = given.pop("trust.json")
+            yield Vector(f"time stamps: {name}", given, trusted)
+            yield Vector(f"time stamps: {name}, in another order", dict(reversed(given.items())), trusted)
+        stamped.hand_in(base, stamps)
+        for files in stamped.ALONE:
+            given = {file: (base / file).read_bytes() for file in files}
+            yield Vector(f"time stamps alone: {' '.join(files)}", given, (base / "trust.json").read_bytes())
+        shared = {name: (base / name).read_bytes() for name in (*stamped.FILES, "b.sd-jwt", "b.tlog-proof")}
+        shared |= {"again.tst": stamps.token, "other.tst": stamped.of_another_log(stamps)}
+        yield Vector("time stamps: of two records", shared, (base / "trust.json").read_bytes())
+        alone = stamped.trust_of(stamps.first, witnesses=(), quorum=0).serialize()
+        yield Vector("time stamps: without witnesses", shared, alone)
 
 
 def _trust_files() -> Iterator[Vector]:

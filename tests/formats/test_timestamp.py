@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.errors import Malformed, NotProven, YunxiError
+from ledger.formats import timestamp
 from ledger.formats.der import read_der
 from ledger.formats.timestamp import MAX_TOKEN_BYTES, parse_token, read_roots, token_of, verify_token
 from tests.fixtures.tsa import Authority, make_authority
@@ -58,6 +59,13 @@ def test_the_signer_itself_may_be_trusted(authority: Authority, token: bytes) ->
 
 
 # -- bad ones --
+
+
+def test_an_accuracy_beyond_all_numbers() -> None:
+    long = b"\x02\x81\xc8" + b"\x7f" * 200
+    with pytest.raises(Malformed, match="no clock"):
+        timestamp._accuracy(read_der(b"\x30\x81" + bytes([len(long)]) + long, "token"))
+
 
 MADE_WRONG = {
     "a certificate for servers": ({"usages": (ExtendedKeyUsageOID.SERVER_AUTH,)}, "time-stamping"),

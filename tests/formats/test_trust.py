@@ -376,6 +376,48 @@ def test_an_earlier_key_that_cannot_decide_is_refused(key: object) -> None:
         Trust.parse(with_earlier(key))
 
 
+# --- the keys that a witness had earlier ---
+
+
+def earlier_witness(name: str = "court 1", kind: int = COSIGNATURE_ED25519, **changes: object) -> Document:
+    vkey = VerifierKey.of("court.example/witness", kind, public_of(name))
+    member: Document = {"vkey": str(vkey), "valid_from": "2025-01-01T00:00:00Z", "valid_to": "2026-01-01T00:00:00Z"}
+    return {k: v for k, v in (member | changes).items() if v != "absent"}
+
+
+def with_earlier_witness(*keys: object) -> bytes:
+    changed = document()
+    changed["witnesses"][0]["earlier"] = list(keys)
+    return json.dumps(changed).encode()
+
+
+def test_earlier_witness_keys_round_trip() -> None:
+    newer = earlier_witness("court 2", valid_from="2026-01-01T00:00:00Z", valid_to=None)
+    parsed = Trust.parse(with_earlier_witness(newer, earlier_witness(**{"x-why": "yearly"})))
+    (found,) = (witness for witness in parsed.witnesses if witness.earlier)
+    assert [key.key.public for key in found.earlier] == [public_of("court 2"), public_of("court 1")]
+    assert Trust.parse(parsed.serialize()).serialize() == parsed.serialize()
+    assert Trust.parse(with_earlier_witness()).serialize() == trust().serialize()
+
+
+EARLIER_WITNESS_REFUSED = {
+    "a text": ("court", Malformed),
+    "no end": (earlier_witness(valid_to="absent"), Malformed),
+    "one of a log's type": (earlier_witness(kind=ED25519), TrustRefused),
+    "the present key again": (earlier_witness("court.example/witness"), TrustRefused),
+    "another witness's key": (earlier_witness("notary.example/witness"), TrustRefused),
+    "a log's key": (earlier_witness("fire log"), TrustRefused),
+    "one that ends before it begins": (earlier_witness(valid_to="2024-01-01T00:00:00Z"), TrustRefused),
+}
+
+
+@pytest.mark.parametrize("case", EARLIER_WITNESS_REFUSED)
+def test_an_earlier_witness_key_that_is_refused(case: str) -> None:
+    key, error = EARLIER_WITNESS_REFUSED[case]
+    with pytest.raises(error):
+        Trust.parse(with_earlier_witness(key))
+
+
 def test_anchors_may_stand_on_the_contracts_that_came_before() -> None:
     changed = document()
     changed["chain"]["contracts"] |= {"EvidenceLog-1": "0x" + "AA" * 20, "EvidenceLog-x": "0x" + "bb" * 20}

@@ -25,7 +25,7 @@ from ledger.formats.note import COSIGNATURE_ED25519, ED25519, VerifierKey
 from ledger.formats.receipt import AnchorHint, encode_extra
 from ledger.formats.sdjwt import disclosure_digest, serialize_presentation
 from ledger.formats.tlogproof import TlogProof
-from ledger.formats.trust import Chain, Department, Key, Log, Trust, Validators, Witness
+from ledger.formats.trust import Chain, Department, Key, Log, LogKey, Trust, Validators, Witness
 
 START = 1_772_352_000
 """2026-03-01T08:00:00Z: sealing times lie a little after it, keys are valid from a day before."""
@@ -92,6 +92,14 @@ def witness(name: str, **changes: Any) -> Witness:
     """A witness for the trust file."""
     vkey = str(VerifierKey.of(name, COSIGNATURE_ED25519, public_of(name)))
     return Witness(name=name, vkey=vkey, operator=WITNESSES[name], **changes)
+
+
+def trust_rotated(ended: int | None) -> Trust:
+    """A trust file by which the court's witness has a new key, since its old one ended."""
+    court, notary = (witness(name) for name in WITNESSES)
+    new = VerifierKey.of(court.name, COSIGNATURE_ED25519, public_of(f"{court.name} 2"))
+    earlier = LogKey(court.vkey, START - DAY, ended)
+    return trust(witnesses=(replace(court, vkey=str(new), earlier=(earlier,)), notary))
 
 
 def trust(**changes: Any) -> Trust:

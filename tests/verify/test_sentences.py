@@ -15,6 +15,7 @@ from ledger.errors import (
     KeyRefused,
     Malformed,
     SignatureInvalid,
+    TimestampInvalid,
     TrustRefused,
 )
 from ledger.verify import refusals, report, sentences
@@ -27,6 +28,7 @@ PAIRS = {
     **{f"refusal {name}": {"en": r.en, "zh": r.zh} for name, r in refusals._REASONS.items()},
     **{f"code {name}": texts for name, texts in refusals._BY_CODE.items()},
     **{f"format {name}": texts for name, texts in refusals._FORMATS.items()},
+    **{f"sentence of case files {name}": texts for name, texts in refusals._CASE.items()},
     **{f"label {name}": texts for name, texts in report._LABELS.items()},
 }
 
@@ -47,7 +49,9 @@ WHOLE = {name: texts for name, texts in PAIRS.items() if name.startswith(("sente
 @pytest.mark.parametrize("texts", WHOLE.values(), ids=WHOLE)
 def test_chinese_is_chinese_and_english_is_english(texts: dict[str, str]) -> None:
     assert not re.search("[⺀-鿿，。；：（）]", texts["en"])
-    bare = re.sub(r"\{\w+\}|SHA-256|\.tlog-proof|\.sd-jwt|\.anchor\.json|--help", "", texts["zh"])
+    bare = re.sub(
+        r"\{\w+\}|yunxi casefile open|\.zip|SHA-256|\.tlog-proof|\.sd-jwt|\.anchor\.json|--help", "", texts["zh"]
+    )
     assert not re.search("[A-Za-z]", bare), "a clerk reads no English"
     assert not re.search(r"[,;:()?!]", bare), "full-width punctuation"
     assert texts["en"].endswith(".")
@@ -64,6 +68,7 @@ def test_every_error_that_the_recipe_passes_on_from_below_has_words() -> None:
         InclusionInvalid,
         CheckpointInvalid,
         AnchorInvalid,
+        TimestampInvalid,
     )
     assert {kind.code for kind in passed_on} == set(refusals._BY_CODE)
 

@@ -27,6 +27,7 @@ from tests.verify.factory import (
     record_id,
     seal,
     trust,
+    trust_rotated,
 )
 
 
@@ -88,6 +89,16 @@ def test_without_witnesses_nobody_saw_it() -> None:
     facts = Verifier(trust(witnesses=(), quorum=0)).verify(record.present(), log([record.ascii]).receipt(0))
     assert facts.logged is not None
     assert (facts.logged.cosigned, facts.logged.seen_at) == ((), None)
+
+
+@pytest.mark.parametrize(("ended", "found"), [(None, 2), (START + 101, 2), (START + 100, 1), (START, 1)])
+def test_a_witness_s_earlier_key_counts_until_it_ended(ended: int | None, found: int) -> None:
+    record, state = evidence()
+    logged = Verifier(replace(trust_rotated(ended), quorum=1)).verify(record.present(), state.receipt(5)).logged
+    assert logged is not None and len(logged.cosigned) == found
+    if found == 1:
+        with pytest.raises(CheckpointInvalid):
+            Verifier(trust_rotated(ended)).verify(record.present(), state.receipt(5))
 
 
 def test_contract_addresses_are_compared_whatever_their_case() -> None:

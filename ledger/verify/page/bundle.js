@@ -2,21 +2,25 @@
 //
 // A further kind of file gets a line in `KINDS`, and a step in `examine` that fills `findings` for it.
 
+import { verifyCaseFile } from "./casefile.js";
+import { SEALED_HEAD, isCaseFile } from "./casefile_format.js";
 import { parseCheckpoint } from "./checkpoint.js";
 import { Refusal } from "./errors.js";
 import { HEAD, MAX_EVIDENCE_BYTES, parseEvidence } from "./evidence.js";
 import { leafHash, verifyInclusion } from "./merkle.js";
 import { parseNote } from "./note.js";
 import { refusal } from "./refusals.js";
+import { MAX_RENEWAL_BYTES, covers, parseRenewals } from "./renewal.js";
 import { MAX_PRESENTATION_BYTES } from "./sdjwt.js";
-import { encode, equal, startsWith } from "./text.js";
+import { encode, equal, fromHex, indexOf, startsWith } from "./text.js";
+import { MAX_TOKEN_BYTES, digestOf, parseToken } from "./timestamp.js";
 import { MAX_PROOF_BYTES, parseProof } from "./tlogproof.js";
 import { entryOf } from "./verifier.js";
 import { sameAttachment } from "./sentences.js";
 
-export const HEAD_BYTES = 64;
+export const HEAD_BYTES = 128;
 
-// [kind, how such a file begins, the largest]; what fits none is `file`, perhaps an attachment
+// [kind, how such a file begins, the largest]; what fits none of either table is `file`, perhaps an attachment
 const KINDS = [
     ["receipt", encode("c2sp.org/tlog-proof"), MAX_PROOF_BYTES],
     // the base64url of every JSON object that begins with a member, and so of every JWT in use
@@ -24,20 +28,39 @@ const KINDS = [
     ["evidence", HEAD, MAX_EVIDENCE_BYTES],
 ];
 
-// What a file seems to be by its first bytes (64 suffice) and its size.
+// [kind, how such a file begins, what follows near, the largest]
+const KINDS_BY_TWO = [
+    // a DER sequence, and the name of what time-stamp tokens hold (id-ct-TSTInfo)
+    ["time", Uint8Array.of(0x30), fromHex("060b2a864886f70d0109100104"), MAX_TOKEN_BYTES],
+    ["renewals", encode('{\n "index": '), encode('"renewals": ['), MAX_RENEWAL_BYTES],
+];
+
+// What a file seems to be by its first bytes (128 suffice) and its size.
 export function kindOf(first, size) {
     const start = first.subarray(first.findIndex((byte) => byte !== 0x0d && byte !== 0x0a) >>> 0);
-    return KINDS.find(([, begins, largest]) => startsWith(start, begins) && size <= largest)?.[0] ?? "file";
+    const found = KINDS.find(([, begins, largest]) => startsWith(start, begins) && size <= largest);
+    const isIt = ([, begins, near, largest]) =>
+        startsWith(first, begins) && indexOf(first, near) >= 0 && size <= largest;
+    return (found ?? KINDS_BY_TWO.find(isIt))?.[0] ?? kindOfCaseFile(first);
 }
 
-// A finding for every file, in the order given: {given, error, facts, attachment, attachments}. A file that was handed
-// in is {name, kind, data} or, of the kind `file`, {name, kind, size, sha256}.
-export async function examine(verifier, files, allowUnlogged) {
+function kindOfCaseFile(first) {
+    if (startsWith(first, SEALED_HEAD)) {
+        return "sealed-case-file";
+    }
+    return isCaseFile(first) ? "case-file" : "file";
+}
+
+// A finding for every file, in the order given: {given, error, facts, attachment, attachments, caseFile}. A file that
+// was handed in is {name, kind, data}, of the kind `file` {name, kind, size, sha256}, of the kind `case-file`
+// {name, kind, blob}. `trustSha256`: of the trust file as it was handed in; `progress` as in `verifyCaseFile`.
+export async function examine(verifier, files, allowUnlogged, { trustSha256 = "", progress = undefined } = {}) {
     const of = (kind) => [...files.keys()].filter((n) => files[n].kind === kind);
     const [records, receipts, evidence] = [of("record"), of("receipt"), of("evidence")];
     const parsed = new Map(receipts.map((m) => [m, receiptOf(files[m].data)]));
     const pairs = pairReceipts(files, records, receipts, parsed);
     const claims = pairEvidence(files, receipts, evidence, parsed);
+    const stamps = await pairStamps(files, receipts, of("time"), of("renewals"));
     const findings = new Map();
     for (const n of records) {
         const own = receipts.filter((m) => pairs.get(m) === n);
@@ -53,14 +76,26 @@ export async function examine(verifier, files, allowUnlogged) {
                 }
             }
         }
+        for (const m of own) {
+            findings.set(m, await judgeStamps(verifier, files, findings, m, stamps));
+        }
         const tried = own.map((m) => findings.get(m));
         findings.set(n, await recordFinding(verifier, files[n], tried, allowUnlogged));
     }
+    for (const t of of("time")) {
+        findings.set(t, findings.get(t) ?? alone(files[t], parseToken, "time-alone"));
+    }
+    for (const r of of("renewals")) {
+        findings.set(r, findings.get(r) ?? alone(files[r], parseRenewals, "renewals-alone"));
+    }
     for (const e of evidence) {
-        findings.set(e, findings.get(e) ?? evidenceAlone(files[e]));
+        findings.set(e, findings.get(e) ?? alone(files[e], parseEvidence, "evidence-alone"));
     }
     for (const m of receipts) {
         findings.set(m, receiptFinding(files[m], findings.get(m)));
+    }
+    for (const n of of("case-file")) {
+        findings.set(n, await caseFinding(verifier, files[n], trustSha256, progress));
     }
     for (const n of of("file")) {
         findings.set(n, fileFinding(files[n], records.map((r) => findings.get(r))));
@@ -72,7 +107,17 @@ export async function examine(verifier, files, allowUnlogged) {
 }
 
 function finding(given, error, facts = null, attachment = null) {
-    return { given, error, facts, attachment, attachments: [] };
+    return { given, error, facts, attachment, attachments: [], caseFile: null };
+}
+
+async function caseFinding(verifier, given, trustSha256, progress) {
+    // gigabytes are not read again because another file was added
+    if (given.judged?.trustSha256 !== trustSha256) {
+        const result = await verifyCaseFile(verifier, given.blob, trustSha256, progress);
+        given.judged = { trustSha256, result };
+    }
+    const { result } = given.judged;
+    return { ...finding(given, result.findings[0]?.error ?? null), caseFile: result };
 }
 
 // Receipt → record. If one of each is left over they are paired too, so that the recipe says what is wrong.
@@ -173,9 +218,107 @@ function withEvidence(verifier, pair, receipt, evidence) {
     }
 }
 
-function evidenceAlone(evidence) {
-    return finding(evidence, refusedBy(() => parseEvidence(evidence.data)) ?? refusal("evidence-alone"));
+function alone(given, parse, reason) {
+    return finding(given, refusedBy(() => parse(given.data)) ?? refusal(reason));
 }
+
+// --- time stamps and their renewals ---
+
+// {about: time stamp → Set of the receipts whose checkpoint it is over, renewed: renewals → the time stamp they are of}
+async function pairStamps(files, receipts, times, renewals) {
+    const texts = new Map(receipts.map((m) => [m, orNull(() => parseNote(parseProof(files[m].data).checkpoint).text)]));
+    const about = new Map();
+    for (const t of times) {
+        about.set(t, new Set());
+        for (const m of receipts) {
+            if (await isOver(files[t].data, texts.get(m))) {
+                about.get(t).add(m);
+            }
+        }
+    }
+    const left = times.filter((t) => about.get(t).size === 0);
+    const without = receipts.filter((m) => ![...about.values()].some((found) => found.has(m)));
+    if (left.length === 1 && without.length === 1) {
+        about.set(left[0], new Set(without));
+    }
+    return { about, renewed: await pairRenewals(files, times, renewals) };
+}
+
+async function pairRenewals(files, times, renewals) {
+    const pairs = new Map();
+    for (const r of renewals) {
+        for (const t of times) {
+            if (!pairs.has(r) && (await isOf(files[r].data, files[t].data))) {
+                pairs.set(r, t);
+            }
+        }
+    }
+    const left = renewals.filter((r) => !pairs.has(r));
+    const without = times.filter((t) => ![...pairs.values()].includes(t));
+    if (left.length === 1 && without.length === 1) {
+        pairs.set(left[0], without[0]);
+    }
+    return pairs;
+}
+
+async function isOver(token, text) {
+    const parsed = orNull(() => parseToken(token));
+    return parsed !== null && text !== null && equal(await digestOf(parsed.imprintDigest, text), parsed.imprint);
+}
+
+async function isOf(renewals, token) {
+    try {
+        return await covers(token, parseRenewals(renewals));
+    } catch (error) {
+        if (error instanceof Refusal) {
+            return false;
+        }
+        throw error;
+    }
+}
+
+// The finding about receipt `m` with what its time stamps add; theirs and their renewals' go to `findings`.
+async function judgeStamps(verifier, files, findings, m, { about, renewed }) {
+    let pair = findings.get(m);
+    const keepBetter = (n, found) => {
+        const known = findings.get(n);
+        if (known === undefined || known.error !== null) {
+            findings.set(n, found);
+        }
+    };
+    for (const t of [...about.keys()].filter((n) => about.get(n).has(m))) {
+        let judged;
+        [judged, pair] = await withStamp(verifier, pair, files, m, t, null);
+        keepBetter(t, judged);
+        for (const r of [...renewed.keys()].filter((n) => renewed.get(n) === t)) {
+            let found = finding(files[r], refusal("renewals-unverified", { token: files[t].name }));
+            if (judged.error === null) {
+                [found, pair] = await withStamp(verifier, pair, files, m, t, r);
+            }
+            keepBetter(r, found);
+        }
+    }
+    return pair;
+}
+
+// [the finding about the time stamp, or about its renewals if `r` is not null; the one about record and receipt]
+async function withStamp(verifier, pair, files, m, t, r) {
+    const judged = files[r ?? t];
+    if (pair.error !== null || pair.facts === null) {
+        return [finding(judged, refusal("time-unverified", { receipt: files[m].name })), pair];
+    }
+    try {
+        const facts = await verifier.date(pair.facts, files[t].data, r === null ? null : files[r].data);
+        return [finding(judged, null, facts), { ...pair, facts }];
+    } catch (error) {
+        if (error instanceof Refusal) {
+            return [finding(judged, error), pair];
+        }
+        throw error;
+    }
+}
+
+// --- records, receipts, other files ---
 
 async function recordFinding(verifier, record, tried, allowUnlogged) {
     if (tried.length > 0) {

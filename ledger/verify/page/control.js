@@ -61,6 +61,10 @@ function seenRow(cosigned, logged, department, own) {
     if (logged !== null && logged.onChain !== null) {
         return { part: "seen", hands: "validators-clocks", values: {}, apart: null };
     }
+    if (logged !== null && logged.times.length > 0) {
+        const who = [...new Set(logged.times.map(({ authority }) => authority))].join(" / ");
+        return { part: "seen", hands: "authorities-clocks", values: { who }, apart: null };
+    }
     return { part: "seen", hands: "nobody", values: {}, apart: own };
 }
 

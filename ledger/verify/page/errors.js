@@ -72,6 +72,10 @@ export class AnchorInvalid extends NotProven {
     static code = "anchor-invalid";
 }
 
+export class TimestampInvalid extends NotProven {
+    static code = "timestamp-invalid";
+}
+
 export const ERRORS = Object.fromEntries(
     [
         CouldNotRun,
@@ -83,6 +87,7 @@ export const ERRORS = Object.fromEntries(
         InclusionInvalid,
         CheckpointInvalid,
         AnchorInvalid,
+        TimestampInvalid,
     ].map((kind) => [kind.code, kind]),
 );
 

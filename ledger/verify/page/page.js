@@ -4,7 +4,10 @@
 // the command's `--json`.
 
 import { HEAD_BYTES, examine, kindOf } from "./bundle.js";
+import { TRUST } from "./casefile_format.js";
+import { caseFileParts } from "./casefile_page.js";
 import { control, rowText } from "./control.js";
+import { definitions, make, numbered, valueBox } from "./dom.js";
 import { canVerify } from "./ed25519.js";
 import { YunxiError } from "./errors.js";
 import { SAID, STEPS } from "./labels.js";
@@ -13,17 +16,28 @@ import { notProvenBy, provenBy, toJson, verdictOf } from "./report.js";
 import { sameAttachment } from "./sentences.js";
 import { Sha256, sha256 } from "./sha256.js";
 import { stepsOf } from "./steps.js";
-import { Float, loadsObject } from "./strictjson.js";
-import { clean, equal, isList, isObject, isText, toHex } from "./text.js";
+import { loadsObject } from "./strictjson.js";
+import { clean, equal, toHex } from "./text.js";
 import { LABELS } from "./texts.js";
 import { MAX_TRUST_BYTES, parseTrust } from "./trust.js";
 import { Verifier } from "./verifier.js";
 import { Moment, fill, say } from "./words.js";
+import { ZipReader } from "./zipfiles.js";
 
 const CHUNK_BYTES = 4 * 1024 * 1024;
 const PICTURES = ["image/png", "image/jpeg", "image/webp"];
 const LANGUAGES = { zh: "中文", en: "English" };
-const KIND_LABELS = { record: "recordKind", receipt: "receiptKind", evidence: "evidenceKind", file: "fileKind" };
+const KIND_LABELS = {
+    "case-file": "case-file",
+    record: "recordKind",
+    receipt: "receiptKind",
+    evidence: "evidenceKind",
+    time: "timeKind",
+    renewals: "renewalsKind",
+    file: "fileKind",
+};
+// these stand first in the answer, one after the other
+const MAIN_KINDS = ["case-file", "record"];
 
 const state = {
     lang: navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en",
@@ -49,7 +63,7 @@ async function start() {
         event.preventDefault();
         takeFiles(droppedOf(event));
     });
-    addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => (part.open = true)));
+    addEventListener("beforeprint", () => document.querySelectorAll("details:not(.item)").forEach((part) => (part.open = true)));
     state.able = (await canVerify()) && (await hashesAgree());
     render();
 }
@@ -77,8 +91,8 @@ async function judged(given, trust, allowUnlogged) {
         return failed(trust.error);
     }
     try {
-        const findings = await examine(trust.verifier, given, allowUnlogged);
         const { name: file, sha256: digest, verifier } = trust;
+        const findings = await examine(verifier, given, allowUnlogged, { trustSha256: digest, progress: showProgress });
         return { trust: { file, sha256: digest, consortium: verifier.trust.consortium }, findings, error: null };
     } catch (error) {
         return failed(error);
@@ -94,6 +108,12 @@ function failed(error) {
 
 async function read(file) {
     const kind = kindOf(await bytesOf(file, file.slice(0, HEAD_BYTES)), file.size);
+    if (kind === "sealed-case-file") {
+        throw refusal("case-file-sealed");
+    }
+    if (kind === "case-file") {
+        return { name: file.name, kind, size: file.size, sha256: null, changed: file.lastModified, blob: file };
+    }
     if (kind !== "file") {
         const data = await bytesOf(file, file);
         return { name: file.name, kind, data, size: data.length, sha256: toHex(sha256(data)), blob: file };
@@ -179,7 +199,8 @@ async function addFile(file) {
     }
     const given = await read(file);
     // the same file twice is one file: a clerk who drops it again means it so
-    if (!state.files.some((other) => other.name === given.name && other.sha256 === given.sha256)) {
+    const isSame = (other) => ["name", "sha256", "size", "changed"].every((member) => other[member] === given[member]);
+    if (!state.files.some(isSame)) {
         state.files.push(given);
     }
 }
@@ -223,6 +244,21 @@ async function carriedOut(work) {
     showVerdict();
 }
 
+// how far the check of a case file came, shown at every hundredth
+function showProgress(phase, done, total) {
+    const bar = document.getElementById("progress");
+    const part = total > 0 ? done / total : 1;
+    if (bar === null || (bar.dataset.phase === phase && part - bar.value < 0.01)) {
+        return;
+    }
+    bar.value = part;
+    bar.dataset.phase = phase;
+    bar.classList.remove("hidden");
+    const said = (count) => (phase === "read" ? (count / 1e6).toFixed(total < 1e7 ? 1 : 0) : String(count));
+    const name = phase === "read" ? "reading" : "checkingItems";
+    document.getElementById("progress-text").textContent = label(name, { done: said(done), total: said(total) });
+}
+
 // the answer may stand below the edge of the screen
 function showVerdict() {
     const verdict = document.getElementById("verdict");
@@ -243,20 +279,6 @@ function change(work) {
 
 function label(name, values = {}) {
     return fill((SAID[name] ?? LABELS[name])[state.lang], state.lang, values);
-}
-
-// An element; members that begin with "on" are listeners, children are elements or texts.
-function make(tag, members, ...children) {
-    const element = document.createElement(tag);
-    for (const [name, value] of Object.entries(members)) {
-        if (name.startsWith("on")) {
-            element.addEventListener(name.slice(2), value);
-        } else if (value !== false && value !== null) {
-            element.setAttribute(name, value === true ? "" : value);
-        }
-    }
-    element.append(...children.flat(Infinity).filter((child) => child !== null));
-    return element;
 }
 
 function render() {
@@ -303,7 +325,8 @@ function trustStep() {
     });
     const shown = trust === null ? [] : trust.error === null ? trustFacts(trust) : alarm(explain(trust.error, state.lang));
     const name = trust === null ? null : make("p", { class: "name" }, clean(trust.name));
-    return section("trustStep", make("p", { class: "help" }, label("trustHelp")), picker, name, shown);
+    const warning = trust?.fromCaseFile ? alarm(label("selfCheckNotice")) : null;
+    return section("trustStep", make("p", { class: "help" }, label("trustHelp")), picker, warning, name, shown);
 }
 
 function trustFacts({ sha256: digest, verifier }) {
@@ -311,7 +334,7 @@ function trustFacts({ sha256: digest, verifier }) {
     const names = departments.map((department) => say(department, state.lang));
     const witnessNames = witnesses.map(({ name, operator }) => `${clean(operator)} (${clean(name)})`);
     return [
-        facts([
+        definitions([
             [label("consortium"), clean(consortium)],
             [label("departments"), names.join(state.lang === "zh" ? "、" : ", ")],
             [label("witnesses"), witnessNames.join(state.lang === "zh" ? "、" : ", ") || label("none")],
@@ -461,25 +484,44 @@ function alarm(text) {
     return make("p", { class: "notice bad", role: "alert" }, text);
 }
 
-function facts(rows, look = "facts") {
-    return make("dl", { class: look }, rows.map(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
-}
-
 // --- the answer ---
 
 function resultStep() {
     const { report, trust, files, working } = state;
     if (working) {
-        return section("resultStep", make("p", { class: "help", role: "status" }, label("working")));
+        const shape = { id: "progress", class: "hidden", max: "1", value: "0", "aria-label": label("working") };
+        const bar = make("progress", shape);
+        const text = make("p", { id: "progress-text", class: "help", role: "status" }, label("working"));
+        return section("resultStep", text, bar);
     }
     if (report === null) {
         const missing = files.length > 0 ? "resultNeedsTrust" : trust === null ? "resultWaits" : "resultNeedsFiles";
-        return section("resultStep", make("p", { class: "help", role: "status" }, label(missing)));
+        return section("resultStep", make("p", { class: "help", role: "status" }, label(missing)), selfCheck());
     }
-    const records = report.findings.filter(({ given }) => given.kind === "record");
-    const others = report.findings.filter(({ given }) => given.kind !== "record");
+    const records = report.findings.filter(({ given }) => MAIN_KINDS.includes(given.kind));
+    const others = report.findings.filter(({ given }) => !MAIN_KINDS.includes(given.kind));
     const rest = others.length > 0 ? [make("h3", { class: "others" }, label("others")), others.map(card)] : [];
     return section("resultStep", banner(report), records.map(card), rest);
+}
+
+// without a trust file: a first look with the copy that a case file holds
+function selfCheck() {
+    const given = state.trust === null ? state.files.find(({ kind }) => kind === "case-file") : undefined;
+    if (given === undefined) {
+        return null;
+    }
+    const useCopy = () =>
+        busy(async () => {
+            const zip = await ZipReader.open(given.blob);
+            const copy = new File([await zip.read(TRUST, MAX_TRUST_BYTES)], TRUST);
+            state.trust = { ...(await readTrust(copy)), fromCaseFile: true };
+        });
+    return make(
+        "div",
+        { class: "notice" },
+        make("p", {}, label("selfCheckOffer")),
+        make("button", { id: "self-check", onclick: useCopy }, label("selfCheck")),
+    );
 }
 
 function banner(report) {
@@ -491,14 +533,28 @@ function banner(report) {
         report.error === null
             ? label(verdict === "good" ? "all-good" : "some-bad", counts)
             : label("nothing") + explain(report.error, state.lang);
+    const isSelfCheck = report.trust !== null && state.trust?.fromCaseFile === true;
+    const mood = isSelfCheck && verdict === "good" ? "could-not-run" : verdict;
+    const word = label(isSelfCheck && verdict === "good" ? "selfGood" : verdict);
     return make(
         "div",
-        { class: `banner ${verdict}`, role: "status", id: "verdict", tabindex: "-1" },
-        make("p", { class: "word" }, label("result") + colon, make("strong", {}, label(verdict))),
-        make("p", {}, text),
+        { class: `banner ${mood}`, role: "status", id: "verdict", tabindex: "-1" },
+        make("p", { class: "word" }, label("result") + colon, make("strong", {}, word)),
+        isSelfCheck && verdict === "good" ? null : make("p", {}, text),
+        report.findings.map(({ caseFile }) => caseSummary(caseFile?.facts ?? null)),
+        isSelfCheck ? make("p", { class: "notice bad" }, label("selfCheckNotice")) : null,
         report.trust === null ? null : trustLine(report.trust.sha256),
         make("p", { class: "screen" }, make("button", { onclick: () => print() }, label("print"))),
     );
+}
+
+function caseSummary(found) {
+    if (found === null) {
+        return null;
+    }
+    const { case: contents, department, items, signedAt } = found;
+    const values = { name: contents.case, department, items: items.length, time: new Moment(signedAt) };
+    return make("p", {}, label("caseSummary", values));
 }
 
 // on paper always, on screen where the values differ
@@ -520,6 +576,10 @@ function card(finding) {
         " ",
         make("bdi", { class: "file" }, clean(finding.given.name)),
     );
+    if (finding.caseFile !== null) {
+        const parts = caseFileParts(finding.caseFile, state.trust.verifier, state.lang);
+        return make("article", { class: `card case ${verdict}` }, title, parts);
+    }
     const isRecord = finding.given.kind === "record" && finding.facts !== null;
     const body = isRecord ? recordBody(finding) : otherBody(finding);
     return make("article", { class: `card ${verdict}` }, title, whyBad(finding.error), body, digestLine(finding.given));
@@ -551,12 +611,12 @@ function recordBody(finding) {
     const { facts: found, error } = finding;
     const { lang } = state;
     return [
-        facts(titleRows(found), "facts title"),
+        definitions(titleRows(found), "facts title"),
         list(error === null ? "proven" : "still_proven", "proven", provenBy(finding, lang)),
         list("not_proven", "open", notProvenBy(finding, lang)),
         stepList(finding),
         make("h4", {}, label("control")),
-        facts(control(found).map((row) => rowText(row, lang))),
+        definitions(control(found).map((row) => rowText(row, lang))),
         found.units.length > 0 ? [make("h4", {}, label("content")), found.units.map(unitBox)] : null,
         found.attachments.length > 0 ? [make("h4", {}, label("attachments")), attachmentList(finding)] : null,
     ];
@@ -586,25 +646,12 @@ function titleRows({ recordId, type, version, department, references, sealedAt }
 function list(title, mood, lines) {
     return [
         make("h4", { class: mood }, label(title)),
-        make("ol", { class: mood }, lines.map((line) => make("li", {}, line))),
+        numbered(mood, lines),
     ];
 }
 
 function unitBox({ name, members }) {
     return make("div", { class: "unit" }, make("h5", {}, clean(name)), valueBox(members));
-}
-
-function valueBox(value) {
-    if (isObject(value)) {
-        return facts([...value].map(([name, member]) => [clean(name), valueBox(member)]));
-    }
-    if (isList(value)) {
-        return make("ul", {}, value.map((item) => make("li", {}, valueBox(item))));
-    }
-    if (isText(value)) {
-        return make("bdi", { class: "text" }, value.split("\n").map(clean).join("\n"));
-    }
-    return make("span", {}, JSON.stringify(value instanceof Float ? value.value : value));
 }
 
 function attachmentList({ facts: found, attachments, error }) {

@@ -1,8 +1,9 @@
 // Why the recipe refuses: ledger/verify/refusals.py. The sentences come from there (texts.js is made from it).
 
+import { CaseFileInvalid } from "./casefile_invalid.js";
 import { ERRORS, Malformed } from "./errors.js";
 import { clean } from "./text.js";
-import { CODES, FORMATS, REASONS } from "./texts.js";
+import { CASE_REASONS, CODES, FORMATS, REASONS } from "./texts.js";
 import { fill } from "./words.js";
 
 const WITH_NOTE = ["malformed", "trust-refused"];
@@ -24,6 +25,9 @@ export function explain(error, lang) {
 
 // [the sentence, the technical note or null]
 export function explained(error, lang) {
+    if (error instanceof CaseFileInvalid) {
+        return [CASE_REASONS[error.reason][lang], null];
+    }
     if (error.reason !== null) {
         return [fill(REASONS[error.reason][lang], lang, error.values), null];
     }

@@ -1,5 +1,6 @@
 // The verifier's answer for programs, in the shape of ledger/verify/report.py, and its sentences for people.
 
+import { caseMembers, caseNotProven, caseProven, findingMembers } from "./case_report.js";
 import { control, rowMembers } from "./control.js";
 import { explain } from "./refusals.js";
 import { notProven, proven, sameAttachment, sentence } from "./sentences.js";
@@ -20,20 +21,23 @@ export function toJson(report, lang) {
         verdict: verdictOf(report),
         error: errorMembers(report.error, lang),
         trust: report.trust,
-        files: report.findings.map((finding) => findingMembers(finding, lang)),
+        files: report.findings.map((finding) => fileMembers(finding, lang)),
     });
 }
 
 export function provenBy(finding, lang) {
-    const { facts, attachment, attachments, given } = finding;
+    const { facts, attachment, attachments, given, caseFile } = finding;
+    if (caseFile !== null) {
+        return caseProven(caseFile, lang);
+    }
     if (facts === null) {
         return [];
     }
     if (given.kind === "record") {
         return proven(facts, attachments, lang);
     }
-    if (given.kind === "evidence") {
-        return [sentence("evidence-of", lang, { record: facts.recordId })];
+    if (["evidence", "time", "renewals"].includes(given.kind)) {
+        return [sentence(`${given.kind}-of`, lang, { record: facts.recordId })];
     }
     if (attachment === null) {
         return [sentence("receipt-of", lang, { record: facts.recordId })];
@@ -41,18 +45,21 @@ export function provenBy(finding, lang) {
     return [sentence("attachment-of", lang, { name: attachment.name, record: facts.recordId })];
 }
 
-export function notProvenBy({ facts, attachments, given }, lang) {
+export function notProvenBy({ facts, attachments, given, caseFile }, lang) {
+    if ((caseFile?.facts ?? null) !== null) {
+        return caseNotProven(caseFile, lang);
+    }
     if (facts === null) {
         return [sentence("not-anything", lang)];
     }
     return given.kind === "record" ? notProven(facts, attachments, lang) : [sentence("not-see-record", lang)];
 }
 
-function findingMembers(finding, lang) {
+function fileMembers(finding, lang) {
     return {
         file: clean(finding.given.name),
         verdict: finding.error === null ? "good" : "bad",
-        error: errorMembers(finding.error, lang),
+        error: causeMembers(finding, lang),
         facts: factsMembers(finding, lang),
         proven: provenBy(finding, lang),
         not_proven: notProvenBy(finding, lang),
@@ -63,7 +70,15 @@ function errorMembers(error, lang) {
     return error === null ? null : { code: error.code, message: explain(error, lang) };
 }
 
-function factsMembers({ facts, attachment, attachments, given }, lang) {
+function causeMembers({ error, caseFile }, lang) {
+    const first = caseFile?.findings[0];
+    return first === undefined ? errorMembers(error, lang) : findingMembers(first, lang);
+}
+
+function factsMembers({ facts, attachment, attachments, given, caseFile }, lang) {
+    if (caseFile !== null) {
+        return caseMembers(caseFile, lang);
+    }
     if (facts === null) {
         return null;
     }
@@ -104,7 +119,7 @@ function loggedMembers(logged) {
     if (logged === null) {
         return null;
     }
-    const { origin, index, size, root, cosigned, quorum, anchor, onChain } = logged;
+    const { origin, index, size, root, cosigned, quorum, anchor, onChain, times } = logged;
     return {
         origin,
         index,
@@ -114,7 +129,12 @@ function loggedMembers(logged) {
         quorum,
         anchor,
         on_chain: onChain === null ? null : onChainMembers(onChain),
+        times: times.map(timeMembers),
     };
+}
+
+function timeMembers({ authority, root, time, renewed, goodUntil }) {
+    return { authority, root, time, renewed, good_until: goodUntil };
 }
 
 function onChainMembers(onChain) {

@@ -29,7 +29,7 @@ export function proven(facts, handedIn, lang) {
 }
 
 function loggedLines({ department }, logged, lang) {
-    const { origin, size, quorum, cosigned, onChain } = logged;
+    const { origin, size, quorum, cosigned, onChain, times } = logged;
     const lines = [sentence("logged", lang, { department, origin, position: logged.index + 1n, size })];
     for (const [operator, found] of byOperator(cosigned)) {
         if (inOtherHands(operator, department) !== false) {
@@ -40,7 +40,15 @@ function loggedLines({ department }, logged, lang) {
     if (quorum) {
         lines.push(sentence("quorum", lang, { quorum, found: cosigned.length }));
     }
-    return onChain === null ? lines : [...lines, ...onChainLines(onChain, lang)];
+    const chained = onChain === null ? [] : onChainLines(onChain, lang);
+    return [...lines, ...chained, ...times.flatMap((stamped) => stampedLines(stamped, lang))];
+}
+
+function stampedLines({ authority, time, renewed }, lang) {
+    const line = sentence("stamped", lang, { authority, time: new Moment(time) });
+    const last = renewed[renewed.length - 1];
+    const again = { count: renewed.length, last: new Moment(last ?? 0) };
+    return last === undefined ? [line] : [line, sentence("stamp-renewed", lang, again)];
 }
 
 function byOperator(cosigned) {
@@ -55,7 +63,7 @@ function namesOf(cosigned, lang) {
     return joined(cosigned.map((witness) => witness.name), lang);
 }
 
-function joined(texts, lang) {
+export function joined(texts, lang) {
     return texts.join(lang === "zh" ? "、" : ", ");
 }
 
@@ -63,14 +71,15 @@ function smallest(times) {
     return times.reduce((least, time) => (least === null || time < least ? time : least), null);
 }
 
-// The earliest time confirmed by a witness that is not in the hands of the log's keeper, or by the chain.
-function seenByOthers({ logged, department }) {
+// The earliest time confirmed by a witness that is not in the hands of the log's keeper, by the chain, or by a
+// time-stamping authority.
+export function seenByOthers({ logged, department }) {
     if (logged === null) {
         return null;
     }
     const others = logged.cosigned.filter((witness) => inOtherHands(witness.operator, department) !== false);
     const onChain = logged.onChain === null ? [] : [logged.onChain.time];
-    return smallest([...others.map((witness) => witness.time), ...onChain]);
+    return smallest([...others.map((witness) => witness.time), ...onChain, ...logged.times.map(({ time }) => time)]);
 }
 
 function onChainLines(onChain, lang) {
@@ -125,7 +134,15 @@ function timeLines(facts, lang) {
     } else {
         lines.push(sentence("not-time-later", lang, { time, delay: new Duration(seen - time.seconds) }));
     }
-    return [...lines, ...endedLines(facts, seen, lang), sentence("not-timestamp", lang)];
+    return [...lines, ...endedLines(facts, seen, lang), stampsLine(facts.logged?.times ?? [], lang)];
+}
+
+function stampsLine(times, lang) {
+    if (times.length === 0) {
+        return sentence("not-timestamp", lang);
+    }
+    const until = times.map(({ goodUntil }) => goodUntil).reduce((most, time) => (time > most ? time : most));
+    return sentence("not-authority", lang, { until: new Moment(until) });
 }
 
 function endedLines({ key, logged }, seen, lang) {

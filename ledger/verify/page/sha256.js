@@ -26,12 +26,20 @@ export class Sha256 {
         let at = 0;
         while (at < data.length) {
             const used = this.#length % 64;
+            if (used === 0 && data.length - at >= 64) {
+                const whole = data.length - at - ((data.length - at) % 64);
+                for (const end = at + whole; at < end; at += 64) {
+                    this.#compress(data, at);
+                }
+                this.#length += whole;
+                continue;
+            }
             const take = Math.min(64 - used, data.length - at);
             this.#block.set(data.subarray(at, at + take), used);
             this.#length += take;
             at += take;
             if (used + take === 64) {
-                this.#compress();
+                this.#compress(this.#block, 0);
             }
         }
     }
@@ -50,14 +58,13 @@ export class Sha256 {
         return new Uint8Array(digest.buffer);
     }
 
-    // no arrays inside the loops: this is where a video spends its time
-    #compress() {
+    // the block at `at`; no arrays inside the loops: this is where a video spends its time
+    #compress(data, at) {
         const w = this.#words;
-        const block = this.#block;
         const state = this.#state;
-        for (let t = 0; t < 16; t++) {
-            const at = 4 * t;
-            w[t] = (block[at] << 24) | (block[at + 1] << 16) | (block[at + 2] << 8) | block[at + 3];
+        const rounds = ROUNDS;
+        for (let t = 0, from = at; t < 16; t++, from += 4) {
+            w[t] = (data[from] << 24) | (data[from + 1] << 16) | (data[from + 2] << 8) | data[from + 3];
         }
         for (let t = 16; t < 64; t++) {
             const x = w[t - 15];
@@ -76,9 +83,9 @@ export class Sha256 {
         let h = state[7];
         for (let t = 0; t < 64; t++) {
             const s1 = ((e >>> 6) | (e << 26)) ^ ((e >>> 11) | (e << 21)) ^ ((e >>> 25) | (e << 7));
-            const t1 = (h + s1 + ((e & f) ^ (~e & g)) + ROUNDS[t] + w[t]) | 0;
+            const t1 = (h + s1 + (g ^ (e & (f ^ g))) + rounds[t] + w[t]) | 0;
             const s0 = ((a >>> 2) | (a << 30)) ^ ((a >>> 13) | (a << 19)) ^ ((a >>> 22) | (a << 10));
-            const t2 = (s0 + ((a & b) ^ (a & c) ^ (b & c))) | 0;
+            const t2 = (s0 + ((a & b) | (c & (a | b)))) | 0;
             h = g;
             g = f;
             f = e;

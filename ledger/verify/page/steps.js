@@ -4,11 +4,12 @@ const RECEIPT = [6, 7, 8, 9, 10];
 const ANCHOR = 11;
 const EVIDENCE = [12, 13, 14, 15];
 const ATTACHMENTS = 16;
+const TIME_STAMPS = 17;
 
-// For each of the sixteen steps: `good`, `bad`, `none` (nothing of the kind was handed in) or `open` (not reached).
+// For each of the seventeen steps: `good`, `bad`, `none` (nothing of the kind was handed in) or `open` (not reached).
 export function stepsOf({ facts, error, attachments }) {
     const failed = error?.step ?? null;
-    return Array.from({ length: ATTACHMENTS }, (_, n) => outcomeOf(n + 1, failed, facts, attachments));
+    return Array.from({ length: TIME_STAMPS }, (_, n) => outcomeOf(n + 1, failed, facts, attachments));
 }
 
 function outcomeOf(step, failed, facts, attachments) {
@@ -30,6 +31,9 @@ function isPart(step, { logged }, attachments) {
     }
     if (EVIDENCE.includes(step)) {
         return (logged?.onChain ?? null) !== null;
+    }
+    if (step === TIME_STAMPS) {
+        return (logged?.times ?? []).length > 0;
     }
     return step !== ATTACHMENTS || attachments.length > 0;
 }

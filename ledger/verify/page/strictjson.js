@@ -65,6 +65,18 @@ export function canonical(value) {
     return typeof value === "string" ? ascii(value) : String(value);
 }
 
+// Sorted members, no white space, texts as they are: Python's json.dumps with ensure_ascii=False. No `Float`s.
+export function canonicalUtf8(value) {
+    if (isObject(value)) {
+        const names = [...value.keys()].sort(byCodePoints);
+        return `{${names.map((name) => `${JSON.stringify(name)}:${canonicalUtf8(value.get(name))}`).join(",")}}`;
+    }
+    if (Array.isArray(value)) {
+        return `[${value.map(canonicalUtf8).join(",")}]`;
+    }
+    return typeof value === "string" ? JSON.stringify(value) : String(value);
+}
+
 function ascii(text) {
     const escape = (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`;
     return JSON.stringify(text).replace(/[^\x20-\x7e]/g, escape);

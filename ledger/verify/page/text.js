@@ -122,6 +122,11 @@ function escaped(character) {
     return `\\${letter}${code.toString(16).padStart(digits, "0")}`;
 }
 
+// The same in ASCII alone, as Python's ascii().
+export function asciiRepr(text) {
+    return [...repr(text)].map((c) => (c.codePointAt(0) > 0x7e ? escaped(c) : c)).join("");
+}
+
 // 1234567 → 1,234,567
 export function grouped(number) {
     return String(number).replace(/\B(?=(\d{3})+$)/g, ",");

@@ -40,6 +40,16 @@ export class Trust {
         Object.freeze(this);
     }
 
+    // the department with this id
+    department(id) {
+        const found = this.departments.find((department) => department.id === id);
+        if (found === undefined) {
+            const named = repr(head(id, 64));
+            throw new TrustRefused(`The trust file names no department ${named}; use the one it belongs to.`);
+        }
+        return found;
+    }
+
     // [the department, its statement key with this thumbprint]
     statementKey(kid) {
         const found = this.#keys.get(kid);
@@ -227,7 +237,8 @@ function witnessOf(members) {
     const vkey = members.text("vkey");
     const operator = members.text("operator");
     const required = members.take("required", isFlag, "true or false");
-    return Object.freeze({ name, operator, required, key: parseVerifierKey(vkey) });
+    const earlier = members.rest.has("earlier") ? members.each("earlier", logKeyOf) : [];
+    return Object.freeze({ name, operator, required, earlier, key: parseVerifierKey(vkey) });
 }
 
 function addressOf(text) {
@@ -328,8 +339,11 @@ function checkChain({ contracts, validators }) {
 function checkWitnesses(witnesses, quorum) {
     refuseTwice(witnesses.map((witness) => witness.name), "witness name");
     for (const witness of witnesses) {
-        if (witness.key.type !== COSIGNATURE_ED25519) {
+        if (keysOf(witness).some(({ type }) => type !== COSIGNATURE_ED25519)) {
             throw new TrustRefused(`The key of witness ${witness.name} is not an Ed25519 cosignature key.`);
+        }
+        if (witness.earlier.some(endsBeforeItBegins)) {
+            throw new TrustRefused(`A key of witness ${witness.name} ends before it begins.`);
         }
     }
     if (quorum < 0 || quorum > witnesses.length) {
@@ -339,8 +353,13 @@ function checkWitnesses(witnesses, quorum) {
 
 // one key under two names would let one signer count twice, or a log witness itself
 function checkSigners({ departments, witnesses }) {
-    const vkeys = [...departments.flatMap((d) => d.log.vkeys), ...witnesses.map((witness) => witness.key)];
+    const vkeys = [...departments.flatMap((d) => d.log.vkeys), ...witnesses.flatMap(keysOf)];
     refuseTwice(vkeys.map((vkey) => toHex(vkey.public)), "log or witness key");
+}
+
+// a witness's keys, the present one first
+function keysOf({ key, earlier }) {
+    return [key, ...earlier.map((other) => other.key)];
 }
 
 function refuseTwice(values, what) {

@@ -1,4 +1,4 @@
-// The recipe: how a presentation and its receipt become facts. The sixteen steps are those of
+// The recipe: how a presentation and its receipt become facts. The seventeen steps are those of
 // ledger/verify/verifier.py, with the same numbers; no clock is read.
 
 import { SealRule, verifyEvidence } from "./chain_evidence.js";
@@ -11,6 +11,8 @@ import { refusal } from "./refusals.js";
 import { MAX_PRESENTATION_BYTES, openDisclosures, parseStatement, verifyStatement } from "./sdjwt.js";
 import { sha256 } from "./sha256.js";
 import { decodeUtf8, grouped, head, isText, stripNewlines, toHex } from "./text.js";
+import { readRoots } from "./timestamp.js";
+import { verifyTime } from "./timestamps.js";
 import { parseProof } from "./tlogproof.js";
 import { endOf, evidenceLogs, isValidAt } from "./trust.js";
 import { Moment, Span } from "./words.js";
@@ -27,6 +29,8 @@ export class Verifier {
     #opened = new Map();
     #anchors = new Map();
     #onChain = new Map();
+    #stamped = new Map();
+    #roots = null;
 
     constructor(trust) {
         // 1
@@ -78,6 +82,31 @@ export class Verifier {
         return Object.freeze({ ...facts, logged: Object.freeze({ ...logged, onChain }) });
     }
 
+    // Step 17: the facts of a record, with what a time stamp and its renewals (or null) add to them. One that is there
+    // already, renewed less far, gives way.
+    async date(facts, token, renewals) {
+        return await inStep(17, () => this.#date(facts, token, renewals));
+    }
+
+    async #date(facts, token, renewals) {
+        const { logged } = facts;
+        if (logged === null) {
+            throw refusal("time-alone");
+        }
+        const text = checkpointText(checkpointOf(logged.origin, logged.size, logged.root));
+        const key = [token, renewals ?? new Uint8Array(), text].map((part) => toHex(sha256(part))).join();
+        const stamped =
+            this.#stamped.get(key) ?? (await verifyTime(text, token, renewals, this.#authorities()));
+        remember(this.#stamped, key, stamped);
+        const isSame = ({ authority, time }) => authority === stamped.authority && time === stamped.time;
+        const same = logged.times.filter(isSame);
+        if (same.some(({ goodUntil }) => goodUntil >= stamped.goodUntil)) {
+            return facts;
+        }
+        const times = [...logged.times.filter((other) => !same.includes(other)), stamped];
+        return Object.freeze({ ...facts, logged: Object.freeze({ ...logged, times }) });
+    }
+
     // Steps 6 to 11 alone: that `entry`, a statement's bytes, stands in the department's log.
     async verifyReceipt(department, entry, receipt) {
         const proof = inStepNow(6, () => parseProof(receipt));
@@ -98,7 +127,13 @@ export class Verifier {
             quorum: this.trust.quorum,
             anchor,
             onChain: null,
+            times: [],
         });
+    }
+
+    #authorities() {
+        this.#roots ??= readRoots(this.trust.tsaRoots);
+        return this.#roots;
     }
 
     #key({ kid, issuer, issuedAt }) {
@@ -141,8 +176,9 @@ export class Verifier {
 
     async #cosigned(note) {
         const found = [];
-        for (const { name, operator, required, key } of this.trust.witnesses) {
-            const time = await timeOfWitness(note, name, key);
+        for (const witness of this.trust.witnesses) {
+            const { name, operator, required } = witness;
+            const time = await seenBy(witness, note);
             if (time !== null) {
                 found.push({ name, operator, time });
             } else if (required) {
@@ -178,6 +214,18 @@ export class Verifier {
             throw refusal("anchor-contract", { found: hint.get("contract"), expected: contracts[0] });
         }
     }
+}
+
+// When the witness saw the checkpoint, by its present key or by an earlier one before that ended; null: it did not.
+async function seenBy({ name, key, earlier }, note) {
+    let first = null;
+    for (const { key: one, validTo } of [{ key, validTo: null }, ...earlier]) {
+        const time = await timeOfWitness(note, name, one);
+        if (time !== null && (validTo === null || time < validTo) && (first === null || time < first)) {
+            first = time;
+        }
+    }
+    return first;
 }
 
 async function timeOfWitness(note, witness, key) {

@@ -1,0 +1,1 @@
+"""Case files: the records of a case and their proofs in one file for a court (`ledger.formats.casefile`)."""
