@@ -1,0 +1,312 @@
+"""Pages of a document of record: A4, Chinese first and English below it, page numbers, tables whose rows wrap.
+
+    sheet = Sheet(Bilingual("卷宗目录", "Case file index"), "杭消罚决字〔2026〕第12号")
+    sheet.heading(Bilingual("证据清单", "List of evidence"))
+    sheet.table([Column(Bilingual("编号", "No."), 14), …], rows)
+    sheet.write(stream)
+
+What stands in a document comes from outside, so nothing in it is trusted: see `ledger.paper.lines`. The file says no
+time and has a fixed id: the same calls with the same font give the same bytes. Pages are kept in memory until `write`:
+about 4 KB for a full page of text, 1 KB for a QR code.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import BinaryIO
+
+from fpdf import FPDF
+from fpdf.enums import TextMode, XPos, YPos
+from fpdf.fonts import TTFFont
+
+from ledger.paper.fonts import FontFile, find_font
+from ledger.paper.lines import break_lines, printable
+from ledger.paper.parts import Bilingual, Cell, Column, Hash, Link, Part, Picture, Rows, Strong
+
+TOP, RIGHT, BOTTOM, LEFT = 19.0, 14.0, 16.0, 24.0
+"""Margins in mm; the left one is where a file is bound."""
+WIDTH = 210 - LEFT - RIGHT
+BODY, SMALL, HASH = 9.0, 7.5, 7.0
+"""Sizes of type in points."""
+
+_PAD = 1.2
+_LEADING = 1.42
+_POINT = 25.4 / 72
+_PAGES = "{pages}"
+_EPOCH = datetime(1980, 1, 1, tzinfo=UTC)
+_INK, _GREY, _RULE, _SHADE = 0, 90, 170, 236
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    text: str
+    size: float
+    grey: int
+    bold: bool = False
+
+    @property
+    def height(self) -> float:
+        return self.size * _POINT * _LEADING
+
+
+@dataclass(frozen=True, slots=True)
+class _Code:
+    picture: Picture
+
+    @property
+    def height(self) -> float:
+        return self.picture.side
+
+
+_Lines = Sequence[_Line | _Code]
+
+
+class _Pages(FPDF):
+    """The library's document with our head and foot on every page."""
+
+    def __init__(self, title: str, subject: str, font: FontFile) -> None:
+        super().__init__(format="A4")
+        self._head = title, subject
+        self.set_auto_page_break(False)
+        self.alias_nb_pages(_PAGES)
+        self.set_margins(LEFT, TOP, RIGHT)
+        self.add_font("paper", "", str(font.path), collection_font_number=font.number)
+        self.set_title(f"{title} {subject}")
+        self.set_lang("zh-CN")
+        self.set_producer("Yunxi")
+        self.set_creation_date(_EPOCH)
+
+    @property
+    def font(self) -> TTFFont:
+        """The one font."""
+        font = self.fonts["paper"]
+        assert isinstance(font, TTFFont)  # we added it ourselves
+        return font
+
+    def header(self) -> None:
+        title, subject = self._head
+        self.set_font("paper", size=SMALL)
+        self.set_text_color(_GREY)
+        self.text(LEFT, TOP - 7, title)
+        self.text(210 - RIGHT - self.get_string_width(subject), TOP - 7, subject)
+        self.set_draw_color(_RULE)
+        self.line(LEFT, TOP - 5, 210 - RIGHT, TOP - 5)
+
+    def footer(self) -> None:
+        self.set_font("paper", size=SMALL)
+        self.set_text_color(_GREY)
+        self.set_xy(LEFT, 297 - BOTTOM + 4)
+        text = f"第 {self.page_no()} 页，共 {_PAGES} 页 · page {self.page_no()} of {_PAGES}"
+        self.cell(WIDTH, 5, text, align="C", new_x=XPos.LEFT, new_y=YPos.TOP)
+
+
+class Sheet:
+    """A document while it is written, from top to bottom."""
+
+    def __init__(self, title: Bilingual, subject: str, font: FontFile | None = None) -> None:
+        """`title` and `subject` (a case number, say) stand on every page. Raises CouldNotRun without a font."""
+        found = font or find_font()
+        self._widths: dict[str, float] = {}
+        # a document of its own: what is measured there leaves no glyphs in this one
+        self._ruler = _Pages("", "", found)
+        self._ruler.set_font("paper", size=100)
+        self._glyphs = frozenset(self._ruler.font.cmap)
+        head = self._cut(f"{title.zh} {title.en}", 60), self._cut(subject, 60)
+        self._pdf = _Pages(*head, found)
+        for document in (self._ruler, self._pdf):
+            weakref.finalize(self, document.font.ttfont.close)  # the library reads from it until the end
+        self._y = 0.0
+        self._pending: list[_Line] = []
+        self._new_page()
+
+    @property
+    def pages(self) -> int:
+        """How many pages there are so far."""
+        return self._pdf.page_no()
+
+    def title(self, text: Bilingual) -> None:
+        """The document's name, large."""
+        self._lines([_Line(text.zh, 18, _INK, True), _Line(text.en, 11, _GREY)], LEFT, WIDTH)
+        self._y += 2
+
+    def heading(self, text: Bilingual) -> None:
+        """A heading; it stands on the page where what follows it begins."""
+        self._begin(0)
+        self._pending = [_Line(text.zh, 12.5, _INK, True), _Line(text.en, SMALL, _GREY)]
+
+    def paragraph(self, *parts: Part) -> None:
+        """Text over the whole width."""
+        for part in parts:
+            self._begin(12)
+            self._lines(self._of(part), LEFT, WIDTH)
+            self._y += 1
+
+    def numbered(self, texts: Iterable[Bilingual]) -> None:
+        """A numbered list."""
+        for number, text in enumerate(texts, 1):
+            lines = self._wrap(self._of(text), WIDTH - 8)
+            self._begin(sum(line.height for line in lines))
+            top = self._y
+            self._draw(_Line(f"{number}.", BODY, _INK, True), LEFT)
+            self._y = top
+            self._lines(lines, LEFT + 8, WIDTH - 8)
+            self._y += 0.6
+
+    def table(self, columns: Sequence[Column], rows: Rows, *, empty: Bilingual | None = None) -> None:
+        """A table whose head stands again on every page; no head where no column has a title. `empty` is said where
+        there are no rows; widths are mm and should come to WIDTH together."""
+        begun = False
+        for row in rows:
+            cells = [self._wrap(self._of(cell), c.width - 2 * _PAD) for c, cell in zip(columns, row, strict=True)]
+            if not begun:
+                self._begin(min(_height(cells), 60) + 12)
+                self._head(columns)
+                begun = True
+            self._row(columns, cells)
+        if not begun and empty is not None:
+            self.paragraph(empty)
+        self._y += 2
+
+    def write(self, stream: BinaryIO) -> None:
+        """Writes the finished document; nothing can be added any more."""
+        self._begin(0)
+        stream.write(self._pdf.output())
+
+    # -- rows --
+
+    def _head(self, columns: Sequence[Column]) -> None:
+        if not any(column.title.zh for column in columns):
+            return
+        cells = [[_Line(c.title.zh, 8, _INK, True), _Line(c.title.en, 6.5, _GREY)] for c in columns]
+        wrapped = [self._wrap(lines, c.width - 2 * _PAD) for c, lines in zip(columns, cells, strict=True)]
+        self._band(columns, wrapped, shade=True)
+
+    def _row(self, columns: Sequence[Column], cells: Sequence[_Lines]) -> None:
+        if self._left < min(_height(cells), 297 - TOP - BOTTOM - 20):
+            self._turn(columns)
+        rest = list(cells)
+        while any(rest):  # a row taller than a page goes on overleaf
+            part = [_take(lines, self._left - 2 * _PAD) for lines in rest]
+            self._band(columns, part)
+            rest = [lines[len(taken) :] for lines, taken in zip(rest, part, strict=True)]
+            if any(rest):
+                self._turn(columns)
+
+    def _turn(self, columns: Sequence[Column]) -> None:
+        self._new_page()
+        self._head(columns)
+
+    def _band(self, columns: Sequence[Column], cells: Sequence[_Lines], *, shade: bool = False) -> None:
+        top, height, x = self._y, _height(cells), LEFT
+        if shade:
+            self._pdf.set_fill_color(_SHADE)
+            self._pdf.rect(LEFT, top, sum(column.width for column in columns), height, style="F")
+        for column, lines in zip(columns, cells, strict=True):
+            self._y = top + _PAD
+            for line in lines:
+                self._draw(line, x + _PAD)
+            x += column.width
+        self._y = top + height
+        self._pdf.set_draw_color(_RULE)
+        self._pdf.line(LEFT, self._y, x, self._y)
+
+    # -- lines --
+
+    def _of(self, cell: Cell) -> list[_Line | _Code]:
+        match cell:
+            case str():
+                return [_Line(cell, BODY, _INK)]
+            case Bilingual(zh, en):
+                return [_Line(zh, BODY, _INK), _Line(en, SMALL, _GREY)] if zh != en else [_Line(zh, BODY, _INK)]
+            case Strong(text):
+                return [_Line(text.zh, BODY, _INK, True), _Line(text.en, SMALL, _INK, True)]
+            case Hash(text) | Link(text, _):
+                return [_Line(text, HASH, _INK)]
+            case Picture():
+                return [_Code(cell)]
+            case _:
+                return [line for part in cell for line in self._of(part)]
+
+    def _lines(self, lines: _Lines, x: float, width: float) -> None:
+        for line in self._wrap(lines, width):
+            self._room(line.height)
+            self._draw(line, x)
+
+    def _wrap(self, lines: _Lines, width: float) -> list[_Line | _Code]:
+        wrapped: list[_Line | _Code] = []
+        for line in lines:
+            if isinstance(line, _Code):
+                wrapped.append(line)
+                continue
+            text, units = printable(line.text, self._glyphs.__contains__), width / (line.size * _POINT)
+            wrapped += [_Line(part, line.size, line.grey, line.bold) for part in break_lines(text, units, self._em)]
+        return wrapped
+
+    def _draw(self, line: _Line | _Code, x: float) -> None:
+        if isinstance(line, _Code):
+            side = line.picture.side
+            self._pdf.image(line.picture.code.picture(), x, self._y, side, side)
+        else:
+            self._pdf.set_font("paper", size=line.size)
+            self._pdf.set_text_color(line.grey)
+            if line.bold:
+                # there is one weight: bold is the outline drawn with it
+                with self._pdf.local_context(
+                    text_mode=TextMode.FILL_STROKE, draw_color=line.grey, line_width=line.size / 40
+                ):
+                    self._pdf.text(x, self._y + line.height * 0.74, line.text)
+            else:
+                self._pdf.text(x, self._y + line.height * 0.74, line.text)
+        self._y += line.height
+
+    def _em(self, character: str) -> float:
+        """A character's width as a part of the size of type."""
+        known = self._widths.get(character)
+        if known is None:
+            known = self._widths[character] = self._ruler.get_string_width(character) / (100 * _POINT)
+        return known
+
+    def _cut(self, text: str, most: int) -> str:
+        line = printable(text.replace("\n", " "), self._glyphs.__contains__)
+        return line if len(line) <= most else line[: most - 1] + "…"
+
+    # -- pages --
+
+    @property
+    def _left(self) -> float:
+        return 297 - BOTTOM - self._y
+
+    def _begin(self, height: float) -> None:
+        """Makes room for what comes next, `height` mm of it, and for the heading above it."""
+        heading, self._pending = self._pending, []
+        self._room(height + sum(line.height for line in heading) + 6 if heading else height)
+        if heading:
+            self._y += 3 if self._y > TOP else 0
+            self._lines(heading, LEFT, WIDTH)
+            self._y += 1.5
+
+    def _room(self, height: float) -> None:
+        if self._left < height:
+            self._new_page()
+
+    def _new_page(self) -> None:
+        self._pdf.add_page()
+        self._y = TOP
+
+
+def _height(cells: Sequence[_Lines]) -> float:
+    return max(sum(line.height for line in lines) for lines in cells) + 2 * _PAD
+
+
+def _take(lines: _Lines, room: float) -> list[_Line | _Code]:
+    """The first lines that fit in `room` mm, at least one: a picture taller than a page would never fit."""
+    taken: list[_Line | _Code] = []
+    for line in lines:
+        room -= line.height
+        if room < 0 and taken:
+            break
+        taken.append(line)
+    return taken
