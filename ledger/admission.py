@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 from sqlalchemy.exc import IntegrityError
 
 from ledger.errors import Conflict, RecordRefused
@@ -22,6 +22,9 @@ from ledger.uploads import UploadTaken
 MAX_BATCH = 10_000
 MAX_ATTEMPTS = 10
 
+_OF_KEYS = select(entries.c.key, entries.c.content_mark, entries.c.record_id, entries.c.position).where(
+    entries.c.log == bindparam("of_log"), entries.c.key.in_(bindparam("keys", expanding=True))
+)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -100,10 +103,9 @@ def append(
 
 def find_known(connection: Connection, log: int, keys: Sequence[str]) -> dict[str, Known]:
     """The records of a log that have one of `keys`, by key."""
-    query = select(entries.c.key, entries.c.content_mark, entries.c.record_id, entries.c.position)
     found: dict[str, Known] = {}
     for start in range(0, len(keys), 500):
-        rows = connection.execute(query.where(entries.c.log == log, entries.c.key.in_(keys[start : start + 500])))
+        rows = connection.execute(_OF_KEYS, {"of_log": log, "keys": keys[start : start + 500]})
         found |= {
             row.key: Known(row.content_mark, str(UUID(bytes=row.record_id)), index_of(row.position)) for row in rows
         }

@@ -2,6 +2,9 @@
 
     known keys? ─► validate ─► seal ─► attachments to the blob store ─► one transaction (sequencer) ─► outcomes
 
+A decision is sealed with the manifest of its case (`ledger.freeze`), made under the head that it is appended to: where
+the log moved in between, it is made and sealed again inside the transaction, behind the lock that lets nobody else in.
+
 At least once in, exactly once stored: the idempotency key decides. Acknowledged means durable and in the log.
 """
 
@@ -13,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from ledger.admission import (
     MAX_ATTEMPTS,
@@ -31,7 +34,8 @@ from ledger.admission import (
 from ledger.attachments import StoredBlob, attachment_context, describe, unchanged
 from ledger.crypto.blind import content_key, content_mark
 from ledger.crypto.stream import seal_stream, wrap_stream_key
-from ledger.errors import HistoryRefused, RecordRefused, StorageFailed
+from ledger.errors import CouldNotRun, HistoryRefused, RecordRefused, StorageFailed
+from ledger.freeze import Freezer, Frozen, check_unfrozen, freezes
 from ledger.keks import KekRing
 from ledger.keys import KeyAgent
 from ledger.matters import Matters
@@ -44,6 +48,7 @@ from ledger.store.models import logs
 from ledger.submission import AttachmentSource, Held, Outcome, Refused, Submission, draw_record_id
 from ledger.uploads import Claim, Finished, claim_uploads, find_finished
 
+_LOG = select(logs).where(logs.c.department == bindparam("of_department"))
 _NOT_CONTENT = ("id", "source")
 """Members that may differ between two deliveries of the same content: the drawn id, and which mapping read the row."""
 
@@ -67,13 +72,16 @@ class Intake:
         keks: KekRing,
         types: RecordTypes,
         clock: Callable[[], float] = time.time,
+        require_time: Callable[[str], None] | None = None,
     ) -> None:
+        """`require_time` raises CouldNotRun where a department's decisions must wait for trusted time."""
         self._database = database
         self._blobs = blobs
         self._agent = agent
         self._keks = keks
         self._types = types
         self._clock = clock
+        self._require_time = require_time
         self.matters = Matters()
         self._sequencer = Sequencer()
         self._sealers: dict[str, Sealer] = {}
@@ -136,6 +144,8 @@ class Intake:
                 self._keks.require(connection, head.number, arrivals[0].sealed.epoch)
                 if beside is not None:
                     beside(connection)
+            if decisions and head.size != seen.size:
+                return self._freeze_again(connection, sealer, head, arrivals, decisions, now)
             return arrivals
 
         now = self._clock()
@@ -147,7 +157,8 @@ class Intake:
             finished = find_finished(connection, self._keks, department, named, now) if named else {}
         outcomes: dict[int, Outcome] = {}
         candidates = self._candidates(department, batch, known, taken, finished, outcomes, now)
-        arrivals = self._seal(sealer, candidates, outcomes, now)
+        decisions = {c.key: c for c in candidates if freezes(c.record)}
+        arrivals = self._seal(sealer, seen, candidates, outcomes, now)
         if not append(self._database, self._sequencer, seen, arrivals, outcomes, now, place):
             return None
         return [outcomes[slot] for slot in range(len(batch))]
@@ -173,6 +184,8 @@ class Intake:
                     check_free(record.setdefault("id", draw_record_id(now)), taken)
                     kind = self._types.validate(record, now, by_service=submission.by_service)
                     self.matters.check(department, record.get("matter"), record["occurred_at"])
+                    if freezes(record):
+                        self._check_decision(department, record)
                     claims = claim_uploads(submission.uploads, finished)
                     taken.add(record["id"])
                     candidates[submission.key] = _Candidate(
@@ -205,19 +218,70 @@ class Intake:
 
     # -- sealing --
 
+    def _check_decision(self, department: str, record: dict[str, Any]) -> None:
+        check_unfrozen(record)
+        try:
+            if self._require_time is not None:
+                self._require_time(department)
+        except CouldNotRun as error:
+            raise RecordRefused("no-trusted-time", str(error)) from error
+
     def _seal(
-        self, sealer: Sealer, candidates: list[_Candidate], outcomes: dict[int, Outcome], now: float
+        self, sealer: Sealer, seen: Head, candidates: list[_Candidate], outcomes: dict[int, Outcome], now: float
     ) -> list[tuple[_Candidate, Arrival]]:
-        arrivals = []
+        arrivals: list[tuple[_Candidate, Arrival]] = []
+        freezer = Freezer(seen)
+        ahead: list[Sealed] = []
         for candidate in candidates:
-            data_key = sealer.draw_data_key()
             try:
-                sealed = sealer.seal(candidate.kind, candidate.record, int(now), data_key)
-                blobs = self._store_attachments(sealed, candidate, data_key) + _taken_over(sealed, candidate, data_key)
-                arrivals.append((candidate, Arrival(sealed, candidate.key, candidate.mark, blobs)))
+                frozen = None
+                if freezes(candidate.record):
+                    with self._database.reading() as connection:
+                        frozen = freezer.freeze(connection, ahead, candidate.record["case"])
+                arrivals.append((candidate, self._seal_one(sealer, candidate, now, frozen)))
+                ahead.append(arrivals[-1][1].sealed)
             except RecordRefused as error:
                 outcomes |= {slot: Refused(candidate.key, error) for slot in candidate.slots}
         return arrivals
+
+    def _seal_one(self, sealer: Sealer, candidate: _Candidate, now: float, frozen: Frozen | None) -> Arrival:
+        data_key = sealer.draw_data_key()
+        record = candidate.record if frozen is None else frozen.into(candidate.record)
+        sealed = sealer.seal(candidate.kind, record, int(now), data_key)
+        blobs = self._store_attachments(sealed, candidate, data_key) + _taken_over(sealed, candidate, data_key)
+        if frozen is not None:
+            blobs += (self._store_manifest(sealed, frozen, len(blobs) + 1, data_key),)
+        return Arrival(sealed, candidate.key, candidate.mark, blobs)
+
+    def _freeze_again(
+        self,
+        connection: Connection,
+        sealer: Sealer,
+        head: Head,
+        arrivals: list[Arrival],
+        decisions: dict[str, _Candidate],
+        now: float,
+    ) -> list[Arrival]:
+        """The arrivals, each decision sealed anew over what stands before it now. `head` is locked, so it stays so."""
+        # Die here: as in `_store_attachments`.
+        placed: list[Arrival] = []
+        freezer = Freezer(head)
+        ahead: list[Sealed] = []
+        for arrival in arrivals:
+            candidate = decisions.get(arrival.key)
+            if candidate is not None:
+                frozen = freezer.freeze(connection, ahead, candidate.record["case"])
+                try:
+                    arrival = self._seal_one(sealer, candidate, now, frozen)
+                except RecordRefused as error:  # a file that changed since it was read the first time
+                    raise StorageFailed(str(error)) from error
+            placed.append(arrival)
+            ahead.append(arrival.sealed)
+        return placed
+
+    def _store_manifest(self, sealed: Sealed, frozen: Frozen, number: int, data_key: bytes) -> StoredBlob:
+        pieces = seal_stream(data_key, [frozen.text], attachment_context(sealed.record_id, number))
+        return StoredBlob(self._blobs.put(pieces))
 
     def _store_attachments(self, sealed: Sealed, candidate: _Candidate, data_key: bytes) -> tuple[StoredBlob, ...]:
         # Die here: blobs without a row are left behind; the batch comes again and writes them anew.
@@ -232,7 +296,7 @@ class Intake:
         )
 
     def _open_log(self, connection: Connection, department: str, now: float) -> tuple[Head, Sealer]:
-        row = connection.execute(select(logs).where(logs.c.department == department)).one_or_none()
+        row = connection.execute(_LOG, {"of_department": department}).one_or_none()
         if row is None:
             raise HistoryRefused(
                 f"there is no log of department {department!r}: run `yunxi department add {department}`"

@@ -10,7 +10,7 @@ import os
 from dataclasses import asdict, dataclass
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from ledger.crypto.envelope import KEY_BYTES, kek_info, terminal_kek_info, unwrap_kek, wrap_kek
 from ledger.errors import PayloadInvalid, SealedElsewhere
@@ -35,6 +35,10 @@ class EpochGone(Exception):
     """The key-encryption key of a batch was destroyed while the batch was sealed: it is to be sealed anew."""
 
 
+_NEWEST_EPOCH = select(func.max(keks.c.epoch)).where(keks.c.log == bindparam("of_log"), keks.c.terminal.is_(None))
+_HELD_EPOCH = select(keks.c.epoch).where(keks.c.log == bindparam("of_log"), keks.c.epoch == bindparam("of_epoch"))
+
+
 class KekRing:
     """The opened KEKs of one process. Not trusted: a wrong wrapping does not open."""
 
@@ -47,7 +51,7 @@ class KekRing:
 
     def current(self, connection: Connection, log: int, department: str) -> Kek:
         """The newest KEK of a department. Raises PayloadInvalid when there is none or it does not open."""
-        epoch = connection.scalar(select(func.max(keks.c.epoch)).where(keks.c.log == log, keks.c.terminal.is_(None)))
+        epoch = connection.scalar(_NEWEST_EPOCH, {"of_log": log})
         if epoch is None:
             raise PayloadInvalid(f"department {department} has no key-encryption key: run `yunxi department add` again")
         return Kek(epoch, self.key(connection, log, department, epoch))
@@ -85,8 +89,7 @@ class KekRing:
 
     def require(self, connection: Connection, log: int, epoch: int) -> None:
         """Raises EpochGone where the epoch's KEK is not stored any more. Certain while the log's head is locked."""
-        here = (keks.c.log == log) & (keks.c.epoch == epoch)
-        if connection.scalar(select(keks.c.epoch).where(here)) is None:
+        if connection.scalar(_HELD_EPOCH, {"of_log": log, "of_epoch": epoch}) is None:
             raise EpochGone
 
     def keep(self, connection: Connection, log: int, kek: StoredKek, now: int) -> int:

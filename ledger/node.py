@@ -69,7 +69,7 @@ class Node:
         self.blobs = open_blobs(directory, settings.blobs)
         self.keks = KekRing(agent)
         self.types = load_types(directory)
-        self.intake = Intake(self.database, self.blobs, agent, self.keks, self.types, clock)
+        self.intake = self.new_intake()
         self.reader = RecordReader(self.keks, self.blobs)
         self.uploads = Uploads(self.database, self.blobs, self.keks, directory / "uploads", clock)
 
@@ -82,6 +82,12 @@ class Node:
         if check_schema:
             schema.require_current(node.database)
         return node
+
+    def new_intake(self) -> Intake:
+        """An intake of its own for another thread: one intake serves one."""
+        return Intake(
+            self.database, self.blobs, self.agent, self.keks, self.types, self.clock, require_time=self._require_time
+        )
 
     def connect(self) -> ChainLink:
         """A link to the node's chain; starts the embedded chain if it is that and does not run.
@@ -97,6 +103,11 @@ class Node:
         return ChainLink(
             client, ConsortiumContract(client, chain.consortium), EvidenceLogContract(client, chain.evidence_log)
         )
+
+    def _require_time(self, department: str) -> None:
+        from ledger.timestamps.report import require_time
+
+        require_time(self, department)
 
     def _settle_rotation(self, department: str, use: str) -> None:
         from ledger.rotation import settle

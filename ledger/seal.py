@@ -53,7 +53,7 @@ class Kek:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A sealed record; `leaf` is the statement's leaf hash (RFC 9162 section 2.1.1)."""
+    """A sealed record; `leaf` is the statement's leaf hash (RFC 9162 section 2.1.1), `case` what it says in clear."""
 
     record_id: str
     statement: bytes
@@ -61,6 +61,7 @@ class Sealed:
     payload: bytes
     wrapped_key: bytes
     epoch: int
+    case: str | None = None
 
 
 class Sealer:
@@ -101,6 +102,7 @@ class Sealer:
             payload=seal_payload(data_key, nonce, plaintext, statement),
             wrapped_key=wrap_data_key(self.kek.key, data_key),
             epoch=self.kek.epoch,
+            case=record.get("case"),
         )
 
     def _claims(self, record: dict[str, Any], issued_at: int, disclosures: list[bytes]) -> dict[str, Any]:

@@ -11,9 +11,9 @@ For each record, in this order, with the reason of the refusal:
    good (`signature`).
 4. It is dated within the key's interval (`key-not-valid`), not in the future (`sealed-ahead`: comes again later), not
    longer ago than the terminal may be offline (`sealed-too-long-ago`).
-5. The type is known (`unknown-type`) and not the service's own (`reserved-type`); what stands in clear follows it
-   (`schema`). The department held the matter on some day until it was sealed (`matter-not-held`); whether on that of
-   the event, which is sealed, the terminal has checked.
+5. The type is known (`unknown-type`), not the service's own (`reserved-type`) and no decision, which only the node can
+   freeze (`manifest`); what stands in clear follows it (`schema`). The department held the matter on some day until it
+   was sealed (`matter-not-held`); whether on that of the event, which is sealed, the terminal has checked.
 6. Payload (`payload`), data key (`wrapped-key`), and the KEK, wrapped to the recipient that the terminal was enrolled
    with (`recipient`) and named once (`kek`), have their shapes. Whether they open, only the department can tell.
 7. The record id is free (`conflict`), and every attachment that it brings was uploaded whole (`unknown-upload`,
@@ -51,6 +51,7 @@ from ledger.formats.encoding import b64url_decode
 from ledger.formats.jwk import kid_of
 from ledger.formats.merkle import leaf_hash
 from ledger.formats.sdjwt import STATEMENT_CLAIMS, Statement, parse_statement
+from ledger.freeze import DECISION
 from ledger.keks import KekRing, StoredKek
 from ledger.keys import KeyAgent
 from ledger.matters import Matters
@@ -212,6 +213,7 @@ class SealedIntake:
             payload=submission.payload,
             wrapped_key=submission.wrapped_key,
             epoch=0,
+            case=statement.payload.get("case"),
         )
         arrival = Arrival(sealed, submission.key, submission.mark, blobs)
         return _Candidate([slot], submission.key, submission.mark, statement.record_id, arrival, kek)
@@ -219,6 +221,10 @@ class SealedIntake:
     def _check_type(self, statement: Statement) -> None:
         kind = self._types.get(statement.type, statement.version)
         kind.check_handed_in()
+        if statement.type == DECISION:
+            raise RecordRefused(
+                "manifest", "a decision freezes its case, which only the node can see whole: hand it in at the node"
+            )
         claims = statement.payload
         clear = {"id": claims["jti"], "department": claims["iss"]}
         kind.validate_clear(clear | {name: claims[name] for name in CLEAR if name in claims})

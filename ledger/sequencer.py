@@ -1,6 +1,6 @@
 """The sequencer: sealed records get their places in the log, in one transaction.
 
-    lock the head ─► insert entries and vault ─► grow the tree's edge ─► compare-and-swap the head ─► COMMIT
+    lock the head ─► insert entries, vault, case entries ─► grow the tree's edge ─► compare-and-swap the head ─► COMMIT
 
 There is one commit point and therefore two states: before it nothing of the batch exists, after it every record of
 the batch is in the log for good. Whoever holds the acknowledgement of a record holds it because COMMIT returned.
@@ -13,15 +13,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from ledger.attachments import StoredBlob
 from ledger.errors import HistoryRefused
 from ledger.formats.tiles import Edge, TileWrite, level_count, partial_width
 from ledger.seal import Sealed
 from ledger.store.database import insert_rows
-from ledger.store.models import attachments, entries, logs, position_of, tiles, vault
+from ledger.store.models import attachments, case_entries, entries, logs, position_of, tiles, vault
 from ledger.uploads import take_uploads
+
+# made once: to put a statement together takes longer than to run it, which counts in small batches
+_LOCK_HEAD = select(logs).where(logs.c.department == bindparam("of_department")).with_for_update()
+_DROP_TILE = delete(tiles).where(
+    tiles.c.log == bindparam("of_log"), tiles.c.level == bindparam("at_level"), tiles.c.tile == bindparam("index")
+)
+_SWAP_HEAD = (
+    update(logs)
+    .where(
+        logs.c.log == bindparam("of_log"), logs.c.size == bindparam("old_size"), logs.c.root == bindparam("old_root")
+    )
+    .values(size=bindparam("size"), root=bindparam("root"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +84,15 @@ class Sequencer:
                 for number, blob in enumerate(arrival.blobs, 1)
             ],
         )
+        insert_rows(
+            connection,
+            case_entries,
+            [
+                (head.number, arrival.sealed.case, position)
+                for position, arrival in zip(positions, arrivals, strict=True)
+                if arrival.sealed.case is not None
+            ],
+        )
         take_uploads(connection, [blob.upload for a in arrivals for blob in a.blobs if blob.upload is not None])
         # 2. Die here: the transaction is rolled back by the database's own recovery, as if 1.
         edge = self._edge(connection, head)
@@ -99,7 +121,7 @@ class Sequencer:
 def lock_head(connection: Connection, department: str) -> Head:
     """The head of a department's log, locked until the transaction ends. Raises HistoryRefused when there is no such
     log or it was halted."""
-    row = connection.execute(select(logs).where(logs.c.department == department).with_for_update()).one_or_none()
+    row = connection.execute(_LOCK_HEAD, {"of_department": department}).one_or_none()
     if row is None:
         raise HistoryRefused(f"there is no log of department {department!r}: run `yunxi department add {department}`")
     if row.halted is not None:
@@ -129,12 +151,11 @@ def _vault(position: int, sealed: Sealed) -> tuple[object, ...]:
 
 def _store_tiles(connection: Connection, log: int, writes: Sequence[TileWrite]) -> None:
     for write in writes:
-        here = (tiles.c.log == log) & (tiles.c.level == write.level) & (tiles.c.tile == write.index)
-        connection.execute(delete(tiles).where(here))
+        connection.execute(_DROP_TILE, {"of_log": log, "at_level": write.level, "index": write.index})
     insert_rows(connection, tiles, [(log, w.level, w.index, w.data) for w in writes])
 
 
 def _swap_head(connection: Connection, old: Head, new: Head) -> None:
-    here = (logs.c.log == old.number) & (logs.c.size == old.size) & (logs.c.root == old.root)
-    if connection.execute(update(logs).where(here).values(size=new.size, root=new.root)).rowcount != 1:
+    swap = {"of_log": old.number, "old_size": old.size, "old_root": old.root, "size": new.size, "root": new.root}
+    if connection.execute(_SWAP_HEAD, swap).rowcount != 1:
         raise HistoryRefused(f"log {old.origin} moved while it was locked: stop every process on this database")

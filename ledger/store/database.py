@@ -7,6 +7,7 @@ processes may open the same database; SQLite lets one write at a time, PostgreSQ
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from ledger.errors import CouldNotRun, StorageFailed
 
 BUSY_TIMEOUT_S = 60
 _WRITING = "yunxi_writing"
+_BUSY = f"another process has held the database for {BUSY_TIMEOUT_S} s: wait for it, or stop it, and run again"
 
 
 class Database:
@@ -32,6 +34,7 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._writing: dict[str, Any] = {_WRITING: True}
         self._reading: dict[str, Any] = {}
+        self._turns = threading.Lock()
         if self.is_sqlite:
             self.engine = create_engine(self.url, connect_args={"timeout": BUSY_TIMEOUT_S})
             event.listen(self.engine, "connect", _configure_sqlite)
@@ -48,12 +51,30 @@ class Database:
         """A write transaction. Raises StorageFailed when the database cannot take it; IntegrityError passes through,
         because it is an answer about the rows and not about the database."""
         try:
-            with self.engine.connect().execution_options(**self._writing) as connection, connection.begin():
+            with (
+                self._turn(),
+                self.engine.connect().execution_options(**self._writing) as connection,
+                connection.begin(),
+            ):
                 yield connection
         except IntegrityError:
             raise
         except DBAPIError as error:
             raise StorageFailed(_explain(error)) from error
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Threads of this process write to SQLite in turn: left to itself, one that finds it busy looks again
+        only after sleeping ever longer, up to 100 ms."""
+        if not self.is_sqlite:
+            yield
+        elif self._turns.acquire(timeout=BUSY_TIMEOUT_S):
+            try:
+                yield
+            finally:
+                self._turns.release()
+        else:
+            raise StorageFailed(_BUSY)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -148,5 +169,5 @@ def _explain(error: SQLAlchemyError) -> str:
     if "full" in cause or "No space" in cause:
         return "the disk is full: nothing of this batch was acknowledged; free some space and run the same again"
     if "locked" in cause:
-        return f"another process has held the database for {BUSY_TIMEOUT_S} s: wait for it, or stop it, and run again"
+        return _BUSY
     return f"the database refused: {cause}; nothing of this batch was acknowledged"

@@ -12,6 +12,7 @@ terminals    yes: who may hand in sealed records               no; enrol again  
 destructions no: what it names is read in the log              no                                      records forgotten
 holds        yes, by forgetting; the audit reads the log       no                                      holds placed
 shreds       yes: how far the last shredding came              yes, it is begun anew                   shreddings
+case_entries no: each row is in the entry's statement          rebuilt from the statements             entries of cases
 checkpoints  no: signed notes                                  could be signed again at the same size  anchoring rounds
 anchors      no: a copy of what the chain says                 could be read from the chain again      anchoring rounds
 cosignatures no: signed by the witnesses                       no; a witness signs only its newest     anchoring rounds
@@ -73,6 +74,15 @@ attachments = Table(
     Column("blob", String(64), nullable=False),
     # where the blob has a key of its own: AES-KW under a key made of the record's data key
     Column("wrapped_key", LargeBinary(40), nullable=True),
+)
+
+# the entries that carry a case's number, for manifests and case files
+case_entries = Table(
+    "case_entries",
+    metadata,
+    Column("log", Integer, primary_key=True, autoincrement=False),
+    Column("case", String(100), primary_key=True),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
 )
 
 # files on their way in; the bytes lie in the node's uploads/ until they are whole, then in the blob store

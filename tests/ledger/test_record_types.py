@@ -220,6 +220,7 @@ GOOD: dict[str, Record] = {
         "service_method": "in-person",
         "served_on": "2026-03-02",
         "remedies": "六十日内可申请行政复议。",
+        "manifest": {"size": 7, "root": "ab" * 32, "count": 2, "sha256": "cd" * 32},
     },
     "record.read": {
         "occurred_precision": "second",
@@ -269,6 +270,19 @@ GOOD: dict[str, Record] = {
         "note": "同一主体。",
         "account": "a-1",
         "request": "r-4",
+    },
+    "casefile.exported": {
+        "case": "望消立〔2026〕1号",
+        "occurred_precision": "second",
+        "log_size": 345,
+        "items": 12,
+        "media": True,
+        "revealed": ["all"],
+        "exported_for": "望澜区人民法院",
+        "recipient": "A" * 43,
+        "sha256": "ab" * 32,
+        "account": "a-1",
+        "request": "r-5",
     },
     "disclosure.made": {
         "inspection": "综查〔2026〕12号",
@@ -474,6 +488,19 @@ GOOD: dict[str, Record] = {
         "files": [{"number": 1, "sha256": "00" * 32}],
         "remains": ["statement", "log-entry"],
     },
+    "audit.reported": {
+        "begun_at": "2026-03-02T08:15:00+08:00",
+        "mode": "full",
+        "verdict": "findings",
+        "logs": [{"department": "fire", "size": 345, "findings": 1}],
+        "records": 345,
+        "critical": 1,
+        "warnings": 0,
+        "notices": 2,
+        "first_cause": "fire, entry 7: the statement was changed",
+        "report_sha256": "00" * 32,
+        "attachments": [PHOTO],
+    },
 }
 
 
@@ -510,7 +537,7 @@ BY_SERVICE = {
     "tracker.searched", "matters.published", "feed.report", "feed.probe", "feed.withdrawn", "inspection.opened",
     "inspection.closed", "record.attached", "recall.received", "recall.acknowledged", "emergency.used",
     "emergency.justified", "participant.missing", "grant.changed", "hold.placed", "hold.lifted",
-    "record.destroyed",
+    "record.destroyed", "casefile.exported", "audit.reported",
 }  # fmt: skip
 
 

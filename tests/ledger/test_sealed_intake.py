@@ -148,6 +148,11 @@ REFUSALS: dict[str, tuple[Change, str, str]] = {
         "reserved-type",
         "only the service",
     ),
+    "a decision, whose case only the node sees whole": (
+        lambda o, s: resigned(o, s, type="decision.made", case="望消立〔2026〕1号"),
+        "manifest",
+        "at the node",
+    ),
     "a case of two lines": (lambda o, s: resigned(o, s, case="a\nb"), "schema", "$.case"),
     "no payload": (lambda o, s: replace(s, payload=b""), "payload", "not an AES-256-GCM payload"),
     "a payload of an unknown suite": (lambda o, s: replace(s, payload=flipped(s.payload, 3)), "payload", "not an"),
