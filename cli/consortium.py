@@ -167,7 +167,7 @@ def propose_reinstate(
 @answering
 def propose_rotate_key(
     department: MemberArgument,
-    use: Annotated[str, typer.Option(help="Which key: statement, log, encryption, anchor or request.")],
+    use: Annotated[str, typer.Option(help="Which key: statement, log, encryption, anchor, request or witness.")],
     public_key: Annotated[str, typer.Option(help="The new key, as `yunxi department next-key` shows it.")],
     speaker: AsOption,
     old: Annotated[str | None, typer.Option(metavar="KID", help="The key that ends, where several are open.")] = None,

@@ -102,7 +102,7 @@ class KeyAgent(Protocol):
     def log_signer(self, department: str, at: float | None = None) -> Signer:
         """Signs checkpoints and anchor hints."""
 
-    def witness_signer(self, department: str) -> Signer:
+    def witness_signer(self, department: str, at: float | None = None) -> Signer:
         """Cosigns other departments' checkpoints."""
 
     def request_signer(self, department: str, at: float | None = None) -> Signer:
@@ -259,8 +259,8 @@ class FileKeyAgent:
     def log_signer(self, department: str, at: float | None = None) -> Signer:
         return self._signer(department, "log", at)
 
-    def witness_signer(self, department: str) -> Signer:
-        return self._signer(department, "witness", None)
+    def witness_signer(self, department: str, at: float | None = None) -> Signer:
+        return self._signer(department, "witness", at)
 
     def request_signer(self, department: str, at: float | None = None) -> Signer:
         return self._signer(department, "request", at)

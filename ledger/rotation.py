@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ledger.chain.client import local_account
 from ledger.chain.contracts import ConsortiumContract, Key
 from ledger.errors import CouldNotRun, KeyRefused, Refusal
 from ledger.formats.encoding import b64url_decode, b64url_encode
@@ -24,7 +25,10 @@ from ledger.keys import HeldKey, public_key
 from ledger.node import Node
 from ledger.store.reading import read_logs
 
-USES = ("statement", "log", "encryption", "anchor", "request")
+USES = ("statement", "log", "encryption", "anchor", "request", "witness")
+
+GOVERNOR = "governor"
+"""The account that votes for the department: no key of the registry, so it changes at once, and has no interval."""
 
 LEAD_S = 30
 """The least time between registering a key and its first use: a block must take it, and every process see it."""
@@ -55,8 +59,10 @@ def rotate_key(node: Node, department: str, use: str, lead: int | None = None) -
     Raises Refusal for another use or too short a lead, KeyRefused when the consortium does not let this node do it,
     ChainUnreachable when the chain does not answer: then nothing changed, or the next call finds what did.
     """
+    if use == GOVERNOR:
+        return _rotate_governor(node, department)
     if use not in USES:
-        raise Refusal(f"a department rotates its {', '.join(USES)} keys, not {use[:40]!r}")
+        raise Refusal(f"a department rotates its {', '.join((*USES, GOVERNOR))} keys, not {use[:40]!r}")
     lead = LEAD_S if lead is None else lead
     if lead < LEAD_S:
         raise Refusal(f"a key's changeover lies at least {LEAD_S} seconds ahead, not {lead}")
@@ -76,6 +82,23 @@ def rotate_key(node: Node, department: str, use: str, lead: int | None = None) -
     # 5. Settle. (die here: the rotation is done; for encryption, the next call finishes the epochs)
     settle(node, department, use)
     return _finish(node, department, use, new=True)
+
+
+def _rotate_governor(node: Node, department: str) -> Rotation:
+    """Gives the department another governance account. Raises as `rotate_key`."""
+    consortium, old = node.connect().consortium, node.agent.held(department, GOVERNOR)[-1]
+    # 1. Draw, or take up what was drawn. (die here: a key that nobody uses)
+    key = node.agent.draw(department, GOVERNOR)
+    before = old if old.kid != key.kid else node.agent.held(department, GOVERNOR)[-2]
+    address = local_account(key.secret).address
+    new = next(found.governor for found in consortium.departments() if found.id == department) != address
+    # 2. Tell the chain. (die here: the old account is refused; the next call finds the new one there)
+    if new:
+        account = node.agent.operator_key() if consortium.setup_open() else before.secret
+        consortium.set_governor(account, department, address)
+    # 3. Settle. It has no beginning: whichever account the chain has is the one.
+    node.agent.mark(department, GOVERNOR, key.kid, 0, settled=True)
+    return Rotation(department, GOVERNOR, before.kid, key.kid, int(node.clock()), new)
 
 
 def settle(node: Node, department: str, use: str) -> bool:

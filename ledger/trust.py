@@ -22,8 +22,8 @@ _USES = ("statement", "encryption", "anchor")
 def export_trust(node: Node) -> Trust:
     """The trust file of the node's consortium, with every key that was ever registered.
 
-    Its witnesses are the newest witness key of each department, always optional, and those of node.toml; the quorum is
-    node.toml's. Whoever runs this node runs the witnesses of the departments on it, and `operator` says so.
+    Its witnesses are those of each department, always optional, and those of node.toml; the quorum is node.toml's.
+    Whoever runs this node runs the witnesses of the departments on it, and `operator` says so.
     Raises TrustRefused when the registry holds no department or a key whose id is not its thumbprint,
     ChainUnreachable when the chain does not answer.
     """
@@ -81,12 +81,16 @@ def _witnesses(
 ) -> tuple[Witness, ...]:
     found = {w.key.public: Witness(w.name, w.vkey, w.operator, w.required) for w in node.settings.witnesses}
     for department in registered:
-        keys = [k for k in consortium.keys(department.id) if k.use == "witness" and k.valid_to is None]
-        if not keys or department.state != "admitted":
+        keys = [k for k in consortium.keys(department.id) if k.use == "witness"]
+        if not keys or keys[-1].valid_to is not None or department.state != "admitted":
             continue
-        vkey = VerifierKey.of(witness_name(department.log_origin), COSIGNATURE_ED25519, keys[-1].public_key)
-        witness = Witness(vkey.name, str(vkey), operators.get(department.id, department.name))
-        found.setdefault(vkey.public, witness)
+        vkeys = [VerifierKey.of(witness_name(department.log_origin), COSIGNATURE_ED25519, k.public_key) for k in keys]
+        earlier = tuple(
+            LogKey(str(vkey), key.valid_from, key.valid_to) for vkey, key in zip(vkeys[:-1], keys[:-1], strict=True)
+        )
+        operator = operators.get(department.id, department.name)
+        witness = Witness(vkeys[-1].name, str(vkeys[-1]), operator, earlier=earlier)
+        found.setdefault(vkeys[-1].public, witness)
     return tuple(found.values())
 
 

@@ -103,6 +103,12 @@ def all_tokens(connection: Connection, log: int) -> list[Any]:
     return list(connection.execute(select(timestamps).where(timestamps.c.log == log).order_by(timestamps.c.number)))
 
 
+def has_renewals(connection: Connection, log: int) -> bool:
+    """Whether any token of a log was renewed."""
+    here = (timestamps.c.log == log) & timestamps.c.renewal
+    return connection.scalar(select(timestamps.c.number).where(here).limit(1)) is not None
+
+
 def note_call(connection: Connection, authority: str, now: int, problem: str | None) -> None:
     """Remembers how asking an authority went. The caller commits."""
     connection.execute(delete(timestamp_calls).where(timestamp_calls.c.authority == authority))

@@ -11,7 +11,7 @@ from ledger.errors import CouldNotRun
 from ledger.formats.renewal import Renewal, RenewalChain, leaf_hash, path_of
 from ledger.node import Node
 from ledger.store.reading import LogRow, read_logs
-from ledger.timestamps.book import all_tokens, last_problem, last_stamped, stamped_by, unstamped_since
+from ledger.timestamps.book import all_tokens, has_renewals, last_problem, last_stamped, stamped_by, unstamped_since
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,15 @@ def authority_problems(node: Node) -> dict[str, str | None]:
 def require_time(node: Node, department: str) -> None:
     """The stop rule: raises CouldNotRun where entries of the department have been without trusted time for longer than
     `stop_after_hours`. For acts that must be dated beyond doubt; records are taken in all the same."""
-    hours = node.settings.timestamps.stop_after_hours
-    for status in time_status(node):
-        if status.department == department and status.age is not None and status.age > hours * 3600:
+    settings = node.settings.timestamps
+    hours = settings.stop_after_hours
+    if not settings.authorities:
+        return
+    with node.database.reading() as connection:
+        logs = read_logs(connection, department)
+        waiting = [unstamped_since(connection, log.number, log.size, settings.required) for log in logs]
+    for since in waiting:
+        if since is not None and node.clock() - since > hours * 3600:
             raise CouldNotRun(
                 f"no time-stamping authority has stamped the log of {department} for more than {hours:g} hours: "
                 "nothing that must be dated beyond doubt is done until one answers; see `yunxi timestamp status`"
@@ -65,13 +71,11 @@ def require_time(node: Node, department: str) -> None:
 
 def time_evidence(connection: Connection, log: int, size: int) -> list[TimeEvidence]:
     """The tokens over the checkpoint of a size, each with the shortest chain of renewals that leads to the newest."""
-    rows = all_tokens(connection, log)
+    kept = stamped_by(connection, log, size)
+    rows = all_tokens(connection, log) if kept and has_renewals(connection, log) else []
     leaves = [leaf_hash(row.token) for row in rows]
     renewed = [row for row in rows if row.renewal]
-    return [
-        TimeEvidence(kept.authority, kept.token, _chain(kept.number, renewed, leaves))
-        for kept in stamped_by(connection, log, size)
-    ]
+    return [TimeEvidence(each.authority, each.token, _chain(each.number, renewed, leaves)) for each in kept]
 
 
 def _chain(number: int, renewed: list[Any], leaves: list[bytes]) -> RenewalChain | None:

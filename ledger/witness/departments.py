@@ -38,8 +38,12 @@ def node_operator(settings: Settings, hosted: Collection[str]) -> str:
 
 
 def department_vkey(node: Node, department: str, origin: str) -> VerifierKey:
-    """The verifier key of a department's witness. Raises KeyRefused when its keys are elsewhere."""
-    return VerifierKey.of(witness_name(origin), COSIGNATURE_ED25519, node.agent.witness_signer(department).public)
+    """The verifier key of a department's witness now. Raises KeyRefused when its keys are elsewhere."""
+    return _vkey(origin, node.agent.witness_signer(department, node.clock()).public)
+
+
+def _vkey(origin: str, public: bytes) -> VerifierKey:
+    return VerifierKey.of(witness_name(origin), COSIGNATURE_ED25519, public)
 
 
 def cosign_here(connection: Connection, node: Node, log: LogRow, signed: SignedCheckpoint) -> None:
@@ -52,12 +56,14 @@ def cosign_here(connection: Connection, node: Node, log: LogRow, signed: SignedC
         vkey: VerifierKey | None = None
         problem: YunxiError | None = None
         try:
-            vkey = department_vkey(node, department, origin)
+            signer = node.agent.witness_signer(department, node.clock())
+            vkey = _vkey(origin, signer.public)
             store = SqlStore.within(vkey, connection)
+            # what it saw under its earlier keys binds it under this one
+            store.take_over([_vkey(origin, public) for public in signer.others], log.origin)
             head = store.head(log.origin)
             if head is not None and head.size > size:
                 continue  # an anchor that was found again: its successor is cosigned already
-            signer = node.agent.witness_signer(department)
             witness = Witness(vkey.name, signer, {log.origin: keys}, store, node.clock)
             old = head.size if head is not None else 0
             cosignature = ask(witness, vkey, signed.note, size, old, lambda a, b: consistency_path(a, b, tiles))

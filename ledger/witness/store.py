@@ -6,7 +6,7 @@ node runs for its departments (in the node's own database). Rows are keyed by th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, update
@@ -60,6 +60,20 @@ class SqlStore:
         """See `core.Store.head`."""
         with self._reading() as connection:
             return _head(connection, self._witness, origin)
+
+    def take_over(self, earlier: Sequence[VerifierKey], origin: str) -> None:
+        """Goes on where the witness stood with a log under its `earlier` keys; nothing once it has begun anew."""
+        if not earlier:
+            return
+        with self._writing() as connection:
+            if _head(connection, self._witness, origin) is None:
+                before = heads.c.witness.in_([str(vkey) for vkey in earlier]) & (heads.c.origin == origin)
+                newest = select(heads.c.witness).where(before, heads.c.note.is_not(None))
+                found = connection.scalar(newest.order_by(heads.c.size.desc(), heads.c.time.desc()).limit(1))
+                if found is not None:
+                    connection.execute(delete(heads).where(_is(heads, self._witness, origin)))
+                    moved = update(heads).where(_is(heads, found, origin)).values(witness=self._witness)
+                    connection.execute(moved)
 
     def conflicts(self) -> list[Conflict]:
         """See `core.Store.conflicts`."""
