@@ -14,6 +14,9 @@ from typing import Annotated
 import typer
 
 from cli import (
+    auditing,
+    casefile,
+    citizens,
     consortium,
     contributions,
     demo,
@@ -21,6 +24,7 @@ from cli import (
     feeds,
     forgetting,
     grants,
+    interchange,
     joining,
     matters,
     media,
@@ -48,6 +52,7 @@ app = typer.Typer(
 )
 app.add_typer(node.commands)
 app.add_typer(records.commands)
+app.add_typer(auditing.commands)
 app.add_typer(proof.commands)
 app.add_typer(serve.commands)
 app.add_typer(rebuild.commands)
@@ -59,9 +64,12 @@ app.add_typer(extractions.commands)
 app.add_typer(extractions.extract_app, name="extract")
 app.add_typer(demo.commands)
 app.add_typer(node.department_app, name="department")
+app.add_typer(casefile.casefile_app, name="casefile")
+app.add_typer(citizens.citizens_app, name="citizens")
 app.add_typer(consortium.consortium_app, name="consortium")
 app.add_typer(joining.chain_app, name="chain")
 app.add_typer(grants.grant_app, name="grant")
+app.add_typer(interchange.interchange_app, name="interchange")
 feeds.adapter_app.add_typer(record_types.commands)
 feeds.adapter_app.add_typer(quarantine.commands)
 app.add_typer(feeds.adapter_app, name="adapter")

@@ -239,6 +239,18 @@ def listen_address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def ask_secret(variable: str | None, words: str) -> str:
+    """A secret from the environment, asked for at a terminal, or the next line of standard input."""
+    if variable is not None and (found := os.environ.get(variable)):
+        return found
+    if sys.stdin.isatty():
+        return str(typer.prompt(words, hide_input=True, err=True))
+    line = sys.stdin.readline().rstrip("\n")
+    if not line:
+        raise CouldNotRun(f"{words}: give it on standard input" + (f" or in {variable}" if variable else ""))
+    return line
+
+
 # typer carries a click of its own or uses the installed one, depending on its version: this is the class in either
 UsageError: Any = typer.BadParameter.__mro__[1]
 

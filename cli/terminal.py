@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import sys
 import tempfile
 import threading
 import time
@@ -22,6 +20,7 @@ from cli.frame import (
     NodeOption,
     age,
     answering,
+    ask_secret,
     counted,
     err,
     local_time,
@@ -77,7 +76,7 @@ def recipient_create(
     from ledger.sealed_open import create_recipient
 
     public = output.with_name(output.name + ".pub")
-    key = create_recipient(output, department, _secret(RECIPIENT_VARIABLE, "Passphrase of the new recipient key"))
+    key = create_recipient(output, department, ask_secret(RECIPIENT_VARIABLE, "Passphrase of the new recipient key"))
     write_file(public, recipient_file(department, key.public_key()))
     if as_json:
         print_json({"department": department, "kid": kid_of(key.public_key()), "file": output, "public": public})
@@ -127,7 +126,7 @@ def enroll(
     from ledger.enrolment import MAX_FILE_BYTES, Request, parse_recipient
     from ledger.terminals import enrol
 
-    told = code or _secret(CODE_VARIABLE, "The code that the terminal showed")
+    told = code or ask_secret(CODE_VARIABLE, "The code that the terminal showed")
     asked = Request.parse(read_bounded(request, MAX_FILE_BYTES), told)
     public = parse_recipient(read_bounded(recipient, MAX_FILE_BYTES), asked.department)
     with open_node(node_dir) as node:
@@ -167,7 +166,7 @@ def officer(
 ) -> None:
     """On the terminal: let an officer confirm with a PIN of their own, which is asked for."""
     with _terminal(terminal_dir) as terminal:
-        terminal.add_officer(officer_id, name, _secret(None, f"New PIN of {officer_id}"))
+        terminal.add_officer(officer_id, name, ask_secret(None, f"New PIN of {officer_id}"))
         known = terminal.officers()
     if as_json:
         print_json({"officers": known})
@@ -217,7 +216,7 @@ def seal(
             key=key or f"file/{digest.hexdigest()}",
             captured_at=captured_at,
             operator=operator,
-            confirm={officer_id: _secret(None, f"PIN of {officer_id}") for officer_id in confirm or ()},
+            confirm={officer_id: ask_secret(None, f"PIN of {officer_id}") for officer_id in confirm or ()},
         )
         waiting = terminal.status().waiting
     if as_json:
@@ -508,16 +507,4 @@ def read_recipient(path: Path) -> X25519PrivateKey:
     """A department's recipient key; its passphrase is asked for. Raises CouldNotRun."""
     from ledger.sealed_open import open_recipient
 
-    return open_recipient(path, _secret(RECIPIENT_VARIABLE, f"Passphrase of {path}"))
-
-
-def _secret(variable: str | None, words: str) -> str:
-    """A secret from the environment, asked for at a terminal, or the next line of standard input."""
-    if variable is not None and (found := os.environ.get(variable)):
-        return found
-    if sys.stdin.isatty():
-        return str(typer.prompt(words, hide_input=True, err=True))
-    line = sys.stdin.readline().rstrip("\n")
-    if not line:
-        raise CouldNotRun(f"{words}: give it on standard input" + (f" or in {variable}" if variable else ""))
-    return line
+    return open_recipient(path, ask_secret(RECIPIENT_VARIABLE, f"Passphrase of {path}"))

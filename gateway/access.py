@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -22,6 +23,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.routing import BaseRoute
 
 from gateway.caller import PERSON_ROLES, REQUEST_ROLES, Caller
+from gateway.nonces import Nonce
+from gateway.operations.remote import address_of, certificate_of
 from gateway.people.sessions import session_token
 from gateway.problems import Problem
 from ledger.errors import RequestRefused
@@ -62,14 +65,6 @@ class KeyBook(Protocol):
         """The key, or None where the book does not have it. Raises CouldNotRun when it cannot be asked."""
 
 
-class NonceBook(Protocol):
-    """Which nonces were used."""
-
-    async def take(self, kid: str, nonce: str, until: float) -> None:
-        """Takes a nonce for good, durable on return. Raises RequestRefused `replayed` when it was taken before; may
-        forget it after `until`, in seconds since 1970."""
-
-
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """A request that failed authentication. `kid` is what it claims and nothing that is known; `department` is set only
@@ -90,17 +85,18 @@ class Authenticator:
         self._site = site
         self._recent: dict[str, tuple[float, RequestKey]] = {}
 
-    async def caller(self, request: Request) -> Caller:
+    async def caller(self, request: Request, *, take_nonce: bool = True) -> Caller:
         """The caller of a request. Raises Problem `unauthenticated` (with the `reason`), `department-suspended`,
-        `cross-site`."""
+        `cross-site`. Without `take_nonce` the endpoint takes `request.state.nonce`, before or with all that it does."""
         if (token := session_token(request)) is not None:
             return await run_in_threadpool(self._person, token)
         body = await request.body()
         try:
-            key = await self._key(request, body)
+            key, request.state.nonce = await self._key(request, body)
         except RequestRefused as refusal:
-            await self._refuse(request, body, None, refusal.reason)
-            raise Problem("unauthenticated", str(refusal), reason=refusal.reason) from refusal
+            raise await self.refused(request, refusal) from refusal
+        if take_nonce:
+            await self.take_nonce(request)
         if key.standing != "admitted":
             await self._refuse(request, body, key, "department-suspended")
             raise Problem(
@@ -108,13 +104,26 @@ class Authenticator:
             )
         return Caller("department", key.department, key.roles, key.kid)
 
+    async def take_nonce(self, request: Request) -> None:
+        """Takes the nonce of a request whose signature held. Raises Problem `unauthenticated` when it came before."""
+        try:
+            await self._site.nonces.take(request.state.nonce)
+        except RequestRefused as refusal:
+            raise await self.refused(request, refusal) from refusal
+
+    async def refused(self, request: Request, refusal: RequestRefused) -> Problem:
+        """The problem to raise for a request whose signature, key or nonce was refused; everybody is told before."""
+        await self._refuse(request, await request.body(), None, refusal.reason)
+        return Problem("unauthenticated", str(refusal), reason=refusal.reason)
+
     def _person(self, token: str) -> Caller:
         caller = self._site.people.resolve(token)
         if caller is None:
             raise Problem("unauthenticated", "the session has ended: sign in again", reason="session-ended")
         return caller
 
-    async def _key(self, request: Request, body: bytes) -> RequestKey:
+    async def _key(self, request: Request, body: bytes) -> tuple[RequestKey, Nonce]:
+        """The key that signed the request, and the nonce that is still to be taken."""
         target, settings = target_of(request), self._site.settings
         if target.authority not in self._site.authorities:
             raise RequestRefused("wrong-authority", "the request names another host: use the node's registered address")
@@ -124,8 +133,7 @@ class Authenticator:
         signed = verify_request(target, headers, digest, lambda _: key, now, settings.clock_skew)
         assert key is not None  # or it would not have verified
         self._check_certificate(request, key)
-        await self._site.nonces.take(signed.keyid, signed.nonce, signed.expires + settings.clock_skew)
-        return key
+        return key, (signed.keyid, signed.nonce, signed.expires + settings.clock_skew + 1)
 
     async def _registered(self, kid: str) -> RequestKey | None:
         # asking a book may wait for the chain, so it takes a thread, and a thread costs more than the signature
@@ -147,7 +155,7 @@ class Authenticator:
         peer = self._site.settings.peers.get(key.department)
         if peer is None or peer.certificate_sha256 is None:
             return
-        if getattr(request.state, "certificate_sha256", None) != peer.certificate_sha256:
+        if certificate_of(request, self._site.settings.proxies) != peer.certificate_sha256:
             raise RequestRefused(
                 "certificate-wrong", "the connection's certificate is not the one this node expects of the department"
             )
@@ -178,33 +186,45 @@ def _claimed_kid(request: Request) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A route's rule. `roles` empty: anybody."""
+    """A route's rule. `roles` empty: anybody. Without `takes_nonce` the endpoint does, see `Authenticator.caller`."""
 
     roles: frozenset[str]
+    takes_nonce: bool = True
 
     async def __call__(self, request: Request) -> Caller | None:
         if "\0" in request.scope["path"] or b"%00" in request.scope["query_string"]:
             raise Problem("bad-request", "a URL holds no NUL character", field="url")  # PostgreSQL's text takes none
-        if not self.roles:
-            return None
         site: Site = request.app.state.site
-        caller = await site.authenticator.caller(request)
+        address = address_of(request, site.settings.proxies)
+        if not self.roles:
+            site.limits.take(f"address {address}")
+            return None
+        site.failures.require(address)
+        try:
+            caller = await site.authenticator.caller(request, take_nonce=self.takes_nonce)
+        except Problem as problem:
+            if problem.code == "unauthenticated":
+                with suppress(Problem):
+                    site.failures.take(address)
+            raise
         request.state.caller = caller
         site.limits.take(f"{caller.department}/{caller.subject}")
         if not caller.roles & self.roles:
+            if not self.takes_nonce and caller.kind == "department":
+                await site.authenticator.take_nonce(request)  # it will have no other use
             raise Problem("forbidden", f"this takes one of the roles: {', '.join(sorted(self.roles))}")
         return caller
 
 
-def allow(*roles: str) -> Any:
+def allow(*roles: str, takes_nonce: bool = True) -> Any:
     """The rule that lets callers of one of `roles` in; the parameter it annotates is their `Caller`."""
     if not roles or not ROLES.issuperset(roles):
         raise ValueError(f"a rule names roles of {', '.join(sorted(ROLES))}")
-    return Depends(Rule(frozenset(roles)))
+    return Depends(Rule(frozenset(roles), takes_nonce))
 
 
 def public() -> Any:
-    """The rule that lets everybody in: for health, readiness and signing in only."""
+    """The rule that lets everybody in: for health, readiness, signing in, and what holds no data without a token."""
     return Depends(Rule(frozenset()))
 
 

@@ -67,6 +67,8 @@ CODES: Mapping[str, Kind] = MappingProxyType(
         "emergency-not-allowed": Kind(403, "不允许紧急调取", "The owner does not allow it in an emergency"),
         "emergency-unjustified": Kind(403, "以往紧急调取逾期未说明", "An earlier emergency access was not justified"),
         "second-person-required": Kind(403, "须由另一人说明", "Another person must do this"),
+        # -- the citizen's check --
+        "link-revoked": Kind(410, "二维码已停用", "The code on the decision was withdrawn"),
         # -- subscriptions --
         "target-not-allowed": Kind(422, "推送地址不被允许", "Webhooks may not be sent to this address"),
         # -- the ledger's refusals --

@@ -11,6 +11,7 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request
 
 from gateway.access import Attempt, Authenticator, KeyBook
+from gateway.casefiles.service import Making as CaseFileMaking
 from gateway.emergency.service import Justifications
 from gateway.extractions.service import Extractions
 from gateway.grants.service import Grants
@@ -35,7 +36,6 @@ from gateway.subscriptions.stream import Streams
 from gateway.subscriptions.watching import Watching
 from gateway.subscriptions.webhooks import Webhooks
 from gateway.terminals.service import Terminals
-from ledger.intake import Intake
 from ledger.node import ChainLink, Node
 
 
@@ -74,16 +74,21 @@ class Site:
         self.authorities = set(settings.authorities)
         self.metrics = Metrics()
         # the pool's thread needs an intake of its own: one intake serves one thread
-        intake = Intake(node.database, node.blobs, node.agent, node.keks, node.types, node.clock)
-        self.intake = IntakeQueue(intake, settings, self.metrics.batch.observe)
         self.nonces = Nonces(self.database, self.clock)
+        self.intake = IntakeQueue(node.new_intake(), settings, self.metrics.batch.observe, self.nonces)
         self.limits = Limits(settings)
+        # by address, and only of requests that fail authentication: whoever signs is limited as a caller
+        self.failures = Limits(
+            replace(settings, rate_per_second=settings.failures_per_second, rate_burst=settings.failures_burst)
+        )
         self.people = people_of(node)
         self.provider: Provider | None = None
         if settings.provider is not None:
             self.provider = Provider(settings.provider, self.people, self.database, self.clock)
         # guessing passwords is slow work: ten at once from one address, then one every two seconds
         self.sign_in_limits = Limits(replace(settings, rate_per_second=0.5, rate_burst=10))
+        # anybody may ask behind a decision's code: fifty at once from one address, then five a second
+        self.citizen_limits = Limits(replace(settings, rate_per_second=5, rate_burst=50))
         self.peers = PeerDirectory(node, lambda: self.link)
         self.peer_client = PeerClient(self)
         self.grants = Grants(node, lambda: self.link, self.intake.submit)
@@ -106,6 +111,7 @@ class Site:
             self.extractions.worker,
             self.teller,
             Watching(self),
+            CaseFileMaking(self),
             Webhooks(self),
         ]
         """Workers of which one process of the node runs all: the holder of the lease."""

@@ -24,6 +24,8 @@ from ledger.store.reading import LogRow, read_entries
 
 MADE, RECEIVED, REFUSED = "disclosure.made", "disclosure.received", "disclosure.refused"
 USED = "emergency.used"
+SPEAKING = (MADE, RECEIVED, REFUSED, USED)
+"""The types of records that say something of disclosures."""
 GONE = "page-gone"
 DAY_S = 86_400
 TOLERANCE_S = 5
@@ -58,12 +60,16 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Something that does not fit. `record_id` is the record that says so."""
+    """Something that does not fit. `record_id` is the record that says so, entry `index` of its log, sealed `at`."""
 
     kind: str
     page: Page
     record_id: str
     sentence: str
+    at: int = 0
+    index: int = 0
+    teller: str = ""
+    """The department whose log has that record."""
 
 
 class Grant(Protocol):
@@ -103,7 +109,7 @@ def read_sides(connection: Connection, reader: RecordReader, log: LogRow) -> Ite
         for row in read_entries(connection, log.number, start, min(start + _STRIDE, log.size)):
             statement = parse_statement(row.statement)
             # without its key it was forgotten, after its time
-            if statement.type in (MADE, RECEIVED, REFUSED, USED) and row.wrapped_key is not None:
+            if statement.type in SPEAKING and row.wrapped_key is not None:
                 side = side_of(reader.open(connection, row.record_id), row.index)
                 if side is not None:
                     yield side
@@ -295,7 +301,8 @@ def _grant(grant_at: Callable[[int], Grant], number: int) -> Grant | None:
 
 
 def _difference(kind: str, side: Side, sentence: str) -> Difference:
-    return Difference(kind, side.page, side.record_id, sentence)
+    teller = side.page[1] if side.kind in (RECEIVED, REFUSED) else side.page[0]
+    return Difference(kind, side.page, side.record_id, sentence, side.at, side.index, teller)
 
 
 def _add(result: Reconciliation, kind: str, side: Side, sentence: str) -> None:

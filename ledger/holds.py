@@ -20,6 +20,7 @@ from ledger.errors import RecordRefused
 from ledger.formats.encoding import b64url_encode
 from ledger.formats.identifiers import check, normalise
 from ledger.intake import Intake
+from ledger.listing import case_of
 from ledger.store.models import entries, holds, logs, position_of
 from ledger.store.reading import EntryRow, find_entry, read_logs
 from ledger.submission import Refused, Submission, draw_record_id
@@ -62,6 +63,7 @@ class Holds:
             raise RecordRefused("bad-hold", f"a hold covers one {', '.join(SCOPES)} and names it")
         name = draw_record_id(self._clock())
         record = self._record(PLACED, reason, officers) | {"id": name, "scope": scope, "value": value}
+        record |= {"case": value} if scope == "case" else {}
 
         def place(connection: Connection) -> None:
             log, position = next_position(connection, department)
@@ -86,6 +88,8 @@ class Holds:
             writing.execute(update(holds).where(holds.c.position == position).values(lifted_by=by))
 
         record = self._record(LIFTED, reason, officers) | {"hold": hold_id}
+        case = case_of(connection, hold_id)
+        record |= {"case": case} if case is not None else {}
         self._seal(department, Submission(f"hold-lifted/{hold_id}", record, by_service=True), lift)
 
     def _record(self, kind: str, reason: str, officers: Sequence[Officer]) -> dict[str, Any]:

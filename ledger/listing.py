@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, select
 
-from ledger.store.models import entries, index_of, logs
+from ledger.store.models import case_entries, entries, index_of, logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,14 @@ class Listed:
     index: int
     key: str
     sealed_at: float
+
+
+def case_of(connection: Connection, record_id: str) -> str | None:
+    """The case whose number a record carries, so that what happens to the record joins the case; None: none, or this
+    node has no such record."""
+    c = case_entries.c
+    query = select(c.case).join(entries, entries.c.position == c.position)
+    return connection.scalar(query.where(entries.c.record_id == UUID(record_id).bytes))
 
 
 def list_records(

@@ -13,7 +13,7 @@ from ledger.formats.tiles import TreeView
 from ledger.formats.tlogproof import TlogProof
 from ledger.keys import KeyAgent
 from ledger.settings import WitnessPolicy
-from ledger.store.models import anchors, cosignatures
+from ledger.store.models import anchors, cosignatures, timestamps
 from ledger.store.reading import LogRow, StoredTiles, find_entry, read_logs
 
 ANY = WitnessPolicy()
@@ -42,15 +42,21 @@ def make_receipts(
     indexes: Sequence[int],
     now: int,
     policy: WitnessPolicy = ANY,
+    *,
+    upto: int | None = None,
+    stamped_within: float | None = None,
 ) -> list[TlogProof]:
     """The receipts of many entries of one log, in the order of `indexes`; each is the one that `make_receipt` gives.
+
+    `upto`: no checkpoint larger than that, which is anchored and holds them all. `stamped_within`: a checkpoint that a
+    time-stamping authority stamped is taken instead where it was anchored at most so many seconds later.
 
     Entries under one checkpoint share its signature and the tiles that are read for it, so neighbours cost little.
     Those tiles, about 40 KB each, are held meanwhile: ask for some hundred entries at a time. Every index is below
     the log's size. Raises KeyRefused as `make_receipt`.
     """
     made: dict[int, TlogProof] = {}
-    for anchor, served in _by_anchor(connection, log, sorted(set(indexes)), policy):
+    for anchor, served in _by_anchor(connection, log, sorted(set(indexes)), policy, upto, stamped_within):
         signer = agent.log_signer(log.department, now)
         signed = sign_at(connection, log, log.size if anchor is None else anchor.size, signer, now)
         extra = encode_extra(hint_of(anchor), signed.checkpoint, signer.sign) if anchor is not None else None
@@ -74,19 +80,35 @@ def hint_of(anchor: Any) -> AnchorHint:
 
 
 def _by_anchor(
-    connection: Connection, log: LogRow, indexes: list[int], policy: WitnessPolicy
+    connection: Connection,
+    log: LogRow,
+    indexes: list[int],
+    policy: WitnessPolicy,
+    upto: int | None,
+    stamped_within: float | None,
 ) -> Iterator[tuple[Any, list[int]]]:
     """Cuts ascending `indexes` into those that share their anchor; the row of `anchors` is None for none."""
     query = select(anchors).where(anchors.c.log == log.number).order_by(anchors.c.size).limit(1)
+    if upto is not None:
+        query = query.where(anchors.c.size <= upto)
     witnessed = _meeting(query, policy)
     while indexes:
         anchor = connection.execute(witnessed.where(anchors.c.size > indexes[0])).one_or_none()
         if anchor is None and policy != ANY:
             # every index left is past the last witnessed checkpoint: the earliest anchor of each will do until there is
             anchor = connection.execute(query.where(anchors.c.size > indexes[0])).one_or_none()
+        elif anchor is not None and stamped_within is not None:
+            late = anchor.block_time + stamped_within
+            stamped = _stamped(witnessed).where(anchors.c.size >= anchor.size, anchors.c.block_time <= late)
+            anchor = connection.execute(stamped).one_or_none() or anchor
         served = [index for index in indexes if anchor is None or index < anchor.size]
         yield anchor, served
         indexes = indexes[len(served) :]
+
+
+def _stamped(query: Select[Any]) -> Select[Any]:
+    here = (timestamps.c.log == anchors.c.log) & (timestamps.c.size == anchors.c.size) & ~timestamps.c.renewal
+    return query.where(select(timestamps.c.size).where(here).exists())
 
 
 def _meeting(query: Select[Any], policy: WitnessPolicy) -> Select[Any]:

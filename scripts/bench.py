@@ -14,6 +14,7 @@ import orjson
 from benchmarks import (
     anchoring,
     auditing,
+    casefile,
     extraction,
     feeds,
     gateway,
@@ -43,6 +44,7 @@ BENCHMARKS: dict[str, Callable[[Options], Iterator[Row]]] = {
     "audit": auditing.measure,
     "growth": growth.measure,
     "media": media.measure,
+    "casefile": casefile.measure,
     "feeds": feeds.measure,
     "gateway": gateway.measure,
 }

@@ -49,6 +49,14 @@ EXAMPLES: Mapping[str, Any] = MappingProxyType(
                 }
             ],
         },
+        "POST /v1/citizens/decision": {"token": _INDEX},
+        "POST /v1/citizen-links": {"record": _RECORD, "address": "https://ledger.example.org"},
+        "PUT /v1/citizen-links/{link}/record": {"record": _RECORD},
+        "POST /v1/cases/{number}/casefile": {
+            "reveal": ["all", "complaint.received=when,nature"],
+            "exported_for": "望澜区人民法院",
+            "evidence": [{"record_id": _RECORD, "name": "现场照片", "purpose": "证明通道被占用", "page": "3"}],
+        },
         "POST /v1/inspections": {
             "kind": "joint",
             "matter": "330299-XF-001",

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.fixtures.command import Result, Yunxi, made_node
 from tests.fixtures.terminals import finding
 
-pytestmark = pytest.mark.xdist_group("cli")
+pytestmark = pytest.mark.xdist_group("cli-terminal")
 
 RECIPIENT = {"YUNXI_RECIPIENT_PASSPHRASE": "recipient passphrase"}
 PINS = b"314159\n271828\n"
@@ -173,9 +173,7 @@ def test_a_damaged_export_and_a_wrong_key_are_named(hands: Hands, tmp_path: Path
     node.good("terminal", "recipient", "create", "-o", "other.key", "--department", "fire", **RECIPIENT)
     wrong = node("terminal", "open", "whole.zip", "--key", "other.key", "-o", "x", **RECIPIENT)
     assert "another recipient key" in wrong.sentence()
-    locked = node(
-        "terminal", "open", "whole.zip", "--key", "recipient.key", "-o", "x", YUNXI_RECIPIENT_PASSPHRASE="no"
-    )
+    locked = node("terminal", "open", "whole.zip", "--key", "recipient.key", "-o", "x", YUNXI_RECIPIENT_PASSPHRASE="no")
     assert locked.code == 2
     (directory / "broken.zip").write_bytes((directory / "whole.zip").read_bytes()[:-200])
     broken = node("terminal", "open", "broken.zip", "--key", "recipient.key", "-o", "x", **RECIPIENT)
