@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+from sqlalchemy import Connection
+
+from gateway.nonces import Nonce, Nonces, Replayed, replayed
 from gateway.pool import Pool
 from gateway.settings import GatewaySettings
 from ledger.admission import MAX_BATCH
 from ledger.errors import YunxiError
 from ledger.intake import Intake
-from ledger.submission import Outcome, Submission
+from ledger.submission import Acknowledged, Outcome, Submission
 
-Share = tuple[str, Sequence[Submission]]
-"""What one caller hands in: a department and its submissions."""
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one caller hands in: a department and its submissions, and the nonce of the request if it is still to be
+    taken."""
+
+    department: str
+    submissions: Sequence[Submission]
+    nonce: Nonce | None = None
+
+
+Answer = list[Outcome] | YunxiError
 
 
 class IntakeQueue:
@@ -22,17 +37,24 @@ class IntakeQueue:
     answered may be sent again under the same keys. Nothing is kept here that a crash could lose: it was not answered.
     """
 
-    def __init__(self, intake: Intake, settings: GatewaySettings, observe: Callable[[int], None] | None = None) -> None:
-        """`observe` is told the number of submissions of each batch."""
+    def __init__(
+        self,
+        intake: Intake,
+        settings: GatewaySettings,
+        observe: Callable[[int], None] | None = None,
+        nonces: Nonces | None = None,
+    ) -> None:
+        """`observe` is told the number of submissions of each batch; `nonces` takes those that come along."""
         self._intake = intake
         self._observe = observe
-        self._pool: Pool[Share, list[Outcome] | YunxiError] = Pool(
+        self._nonces = nonces
+        self._pool: Pool[Share, Answer] = Pool(
             "yunxi-intake",
             self._work,
             batch=settings.pool_records,
             seconds=settings.pool_milliseconds / 1000,
             capacity=settings.pool_capacity,
-            weigh=lambda share: len(share[1]),
+            weigh=lambda share: len(share.submissions),
         )
 
     @property
@@ -46,39 +68,85 @@ class IntakeQueue:
         Raises what `Intake.submit` raises, then nothing of them was taken; Problem `overloaded` when too much waits and
         `stopping` when the service ends. Not for the event loop: see `submit_async`.
         """
-        return _settled(self._pool.put((department, submissions)).result())
+        return _settled(self._pool.put(Share(department, submissions)).result())
 
-    async def submit_async(self, department: str, submissions: Sequence[Submission]) -> list[Outcome]:
-        """The same, for the event loop."""
-        return _settled(await self._pool.ask((department, submissions)))
+    async def submit_async(
+        self, department: str, submissions: Sequence[Submission], nonce: Nonce | None = None
+    ) -> list[Outcome]:
+        """The same, for the event loop. `nonce` is taken in the transaction that makes the records durable, or before
+        the answer where there is nothing new; raises RequestRefused `replayed`, then nothing was taken."""
+        return _settled(await self._pool.ask(Share(department, submissions, nonce)))
 
     def close(self) -> None:
         """Takes nothing more and returns when what waits is written and answered."""
         self._pool.close()
 
-    def _work(self, shares: Sequence[Share]) -> list[list[Outcome] | YunxiError]:
-        answers: list[list[Outcome] | YunxiError] = [[] for _ in shares]
-        departments = dict.fromkeys(department for department, _ in shares)
-        for department in departments:
-            slots = [slot for slot, share in enumerate(shares) if share[0] == department]
-            for slot, answer in zip(slots, self._of_department(department, [shares[s][1] for s in slots]), strict=True):
+    def _work(self, shares: Sequence[Share]) -> list[Answer]:
+        answers: list[Answer] = [[] for _ in shares]
+        for department in dict.fromkeys(share.department for share in shares):
+            slots = [slot for slot, share in enumerate(shares) if share.department == department]
+            for slot, answer in zip(slots, self._of_department(department, [shares[s] for s in slots]), strict=True):
                 answers[slot] = answer
         return answers
 
-    def _of_department(self, department: str, parts: list[Sequence[Submission]]) -> list[list[Outcome] | YunxiError]:
-        batch = [submission for part in parts for submission in part]
-        if len(parts) > 1 and len(batch) > MAX_BATCH:
-            return [answer for part in parts for answer in self._of_department(department, [part])]
+    def _of_department(self, department: str, shares: list[Share]) -> list[Answer]:
+        count = sum(len(share.submissions) for share in shares)
+        if len(shares) > 1 and count > MAX_BATCH:
+            return [answer for share in shares for answer in self._of_department(department, [share])]
         if self._observe is not None:
-            self._observe(len(batch))
+            self._observe(count)
+        nonces = [share.nonce for share in shares if share.nonce is not None]
+        if not nonces:
+            return self._submit(department, shares)
+        if len(set(nonces)) < len(nonces):
+            return self._one_by_one(department, shares)
         try:
-            outcomes = iter(self._intake.submit(department, batch))
+            answers = self._submit(department, shares, functools.partial(self._book.take_with, nonces=nonces))
+        except Replayed:
+            return self._one_by_one(department, shares)
+        written = any(isinstance(answer, list) and any(map(_is_new, answer)) for answer in answers)
+        if written or isinstance(answers[0], YunxiError):
+            return answers  # what was written has the nonces with it; where all failed, they may come again
+        return self._after_nonces(shares, lambda fresh: [answers[slot] for slot in fresh])
+
+    def _one_by_one(self, department: str, shares: list[Share]) -> list[Answer]:
+        """The nonces first and by themselves, because one of them came before; then what the others handed in."""
+        return self._after_nonces(shares, lambda fresh: self._submit(department, [shares[slot] for slot in fresh]))
+
+    def _after_nonces(self, shares: list[Share], answer: Callable[[list[int]], list[Answer]]) -> list[Answer]:
+        """Takes every nonce, durable; then `answer` gives the answers of those slots whose nonce was fresh."""
+        given = [(slot, share.nonce) for slot, share in enumerate(shares) if share.nonce is not None]
+        taken = self._book.take_all([nonce for _, nonce in given])
+        refused: dict[int, Answer] = {
+            slot: replayed() if each is False else each
+            for (slot, _), each in zip(given, taken, strict=True)
+            if each is not True
+        }
+        fresh = [slot for slot in range(len(shares)) if slot not in refused]
+        answers = refused | dict(zip(fresh, answer(fresh), strict=True))
+        return [answers[slot] for slot in range(len(shares))]
+
+    def _submit(
+        self, department: str, shares: Sequence[Share], beside: Callable[[Connection], None] | None = None
+    ) -> list[Answer]:
+        batch = [submission for share in shares for submission in share.submissions]
+        try:
+            outcomes = iter(self._intake.submit(department, batch, beside=beside))
         except YunxiError as error:
-            return [error] * len(parts)
-        return [[next(outcomes) for _ in part] for part in parts]
+            return [error] * len(shares)
+        return [[next(outcomes) for _ in share.submissions] for share in shares]
+
+    @property
+    def _book(self) -> Nonces:
+        assert self._nonces is not None, "who hands in nonces gives the queue their book"
+        return self._nonces
 
 
-def _settled(answer: list[Outcome] | YunxiError) -> list[Outcome]:
+def _is_new(outcome: Outcome) -> bool:
+    return isinstance(outcome, Acknowledged) and outcome.new
+
+
+def _settled(answer: Answer) -> list[Outcome]:
     if isinstance(answer, YunxiError):
         raise answer
     return answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import tomllib
@@ -25,6 +26,8 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "max_body_bytes": (1_024, 1 << 30),
     "rate_per_second": (0.1, 1_000_000),
     "rate_burst": (1, 1_000_000),
+    "failures_per_second": (0.1, 1_000_000),
+    "failures_burst": (1, 1_000_000),
     "pool_records": (1, 10_000),
     "pool_milliseconds": (0, 1_000),
     "pool_capacity": (1, 1_000_000),
@@ -33,6 +36,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "lease_seconds": (2, 300),
     "drain_seconds": (1, 300),
     "missing_seconds": (0.1, 86_400),
+    "extraction_page": (1, 500),
 }
 
 
@@ -101,6 +105,7 @@ class GatewaySettings:
 
     `authorities`: `host[:port]` under which callers reach this node; a signed request for another is refused, or a
     node could replay to its neighbour what was said to it. Empty: the address that `yunxi serve` listens on.
+    `proxies`: IP addresses of proxies that are believed where a request came from (`operations.remote`).
     """
 
     authorities: tuple[str, ...] = ()
@@ -110,14 +115,18 @@ class GatewaySettings:
     max_body_bytes: int = 16 << 20
     rate_per_second: float = 2_000
     rate_burst: int = 4_000
+    failures_per_second: float = 10
+    failures_burst: int = 200
+    proxies: tuple[str, ...] = ()
     pool_records: int = 256
-    pool_milliseconds: int = 20
+    pool_milliseconds: int = 5
     pool_capacity: int = 20_000
     anchoring_seconds: float = 0.5
     backlog_seconds: float = 60
     lease_seconds: float = 10
     drain_seconds: float = 10
     missing_seconds: float = 60
+    extraction_page: int = 500
     emergency: EmergencySettings = EmergencySettings()
     webhooks: WebhookSettings = WebhookSettings()
     provider: ProviderSettings | None = None
@@ -127,6 +136,8 @@ class GatewaySettings:
         for authority in self.authorities:
             if not _AUTHORITY.fullmatch(authority):
                 raise ValueError(f"authority {authority!r} must be host or host:port in lower case")
+        for proxy in self.proxies:
+            ipaddress.ip_address(proxy)
         for name, (low, high) in _BOUNDS.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
@@ -154,6 +165,7 @@ class GatewaySettings:
                 raise ValueError(f"there is no setting {name!r}")
         values = dict(table)
         values["authorities"] = tuple(table.get("authorities", ()))
+        values["proxies"] = tuple(table.get("proxies", ()))
         peers = {name: PeerSettings(**members) for name, members in table.get("peers", {}).items()}
         values["peers"] = peers
         values["emergency"] = EmergencySettings(**_lists_as_tuples(table.get("emergency", {})))

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from gateway.extractions.decision import Allowed
-from gateway.extractions.pages import Page
+from gateway.extractions.pages import MAX_RECORDS, Page
 from gateway.extractions.projection import cursors, page_position
 from gateway.extractions.standing import Extraction
 from gateway.problems import Problem
@@ -19,9 +19,13 @@ from ledger.records import RecordReader, unit_of
 from ledger.store.models import log_of, position_of
 from ledger.store.reading import EntryRow, read_positions
 
-PAGE_RECORDS = 100
+PAGE_RECORDS = MAX_RECORDS
+"""How many records a page has unless the settings say fewer. What a page costs besides, being put on record above all,
+they share."""
 PAGE_BYTES = 4 * 1024 * 1024
 """A page ends with the record that makes it larger."""
+READ = 100
+"""How many records are read together."""
 SCAN = 500
 """How many matches are looked at together where some cannot be shown."""
 
@@ -43,15 +47,19 @@ class Shown:
 
 
 def draft(
-    connection: Connection, reader: RecordReader, extraction: Extraction, allowed: Mapping[str, Allowed]
+    connection: Connection,
+    reader: RecordReader,
+    extraction: Extraction,
+    allowed: Mapping[str, Allowed],
+    most: int = PAGE_RECORDS,
 ) -> list[Shown]:
-    """The records of the next page, in the log's order: of each allowed type those past its cursor, until the page is
-    full, or a record comes whose grants have nothing left of their day. Empty where there is nothing new."""
+    """The records of the next page, in the log's order: of each allowed type those past its cursor, until it has `most`
+    records or `PAGE_BYTES`, or a record comes whose grants have nothing left of their day. Empty where none is new."""
     left = {name: each.left for name, each in allowed.items()}
     sharing = {name: _sharing(allowed, name) for name in left}
     known = cursors(connection, extraction)
     shown: list[Shown] = []
-    size, position, limit = 0, -1, PAGE_RECORDS
+    size, position, limit = 0, -1, most
     while True:
         found = _after(connection, extraction, allowed, known, position, limit)
         for one in _show(connection, reader, extraction, allowed, found):
@@ -61,7 +69,7 @@ def draft(
             size += len(one.presentation)
             for name in sharing[one.type]:
                 left[name] -= 1
-            if len(shown) == PAGE_RECORDS or size >= PAGE_BYTES:
+            if len(shown) == most or size >= PAGE_BYTES:
                 return shown
         if len(found) < limit:
             return shown
@@ -134,8 +142,8 @@ def _show(
 ) -> Iterator[Shown]:
     by_position = {match.position: match for match in found if match.issued_at >= extraction.since}
     wanted = list(by_position)
-    for start in range(0, len(wanted), PAGE_RECORDS):
-        for row in read_positions(connection, wanted[start : start + PAGE_RECORDS]):
+    for start in range(0, len(wanted), READ):
+        for row in read_positions(connection, wanted[start : start + READ]):
             name = by_position[position_of(row.log, row.index)].type
             try:
                 yield _present(connection, reader, row, extraction.owner, name, allowed[name].units)

@@ -24,12 +24,12 @@ from sqlalchemy.exc import IntegrityError
 from gateway.caller import Caller
 from gateway.extractions import standing
 from gateway.extractions.decision import Decision, Grant, decide
-from gateway.extractions.drafts import Shown, draft, has_news, page_of, remake
+from gateway.extractions.drafts import PAGE_RECORDS, Shown, draft, has_news, page_of, remake
 from gateway.extractions.models import closed_references
 from gateway.extractions.pages import Place, end_line, problem_line, seal_page
-from gateway.extractions.projection import MADE, last_page, used_today
+from gateway.extractions.projection import MADE, last_page, note_usage, used_by, used_today
 from gateway.extractions.reference import Reference, logs_only, verify_closing, verify_reference
-from gateway.extractions.refusals import RefusalBook, Submit, instant, take
+from gateway.extractions.refusals import RefusalBook, instant, take
 from gateway.extractions.standing import CANCELLED, ENDED, STANDING, Extraction, Request, extraction_id
 from gateway.problems import Problem
 from gateway.proceedings import reading
@@ -42,11 +42,27 @@ from ledger.records import RecordReader
 from ledger.store.database import Database
 from ledger.store.models import position_of
 from ledger.store.reading import LogRow, newest_checkpoint, read_logs
-from ledger.submission import Submission
+from ledger.submission import Outcome, Submission
 from ledger.verify.verifier import Verifier
 
 if TYPE_CHECKING:
     from gateway.emergency.owner import EmergencyBook
+
+
+class _Overdrawn(Exception):
+    """A page takes more than is left of a grant's day by now."""
+
+
+class SubmitBeside(Protocol):
+    """`Intake.submit` for any thread."""
+
+    def __call__(
+        self,
+        department: str,
+        batch: Sequence[Submission],
+        *,
+        beside: Callable[[Connection], None] | None = None,
+    ) -> list[Outcome]: ...
 
 
 class Registry(Protocol):
@@ -86,7 +102,7 @@ class Owner:
         database: Database,
         reader: RecordReader,
         agent: KeyAgent,
-        submit: Submit,
+        submit: SubmitBeside,
         projector: Projector,
         registry: Registry,
         grants: GrantBook,
@@ -94,7 +110,9 @@ class Owner:
         emergencies: EmergencyBook,
         hosted: frozenset[str],
         clock: Callable[[], float],
+        page_records: int = PAGE_RECORDS,
     ) -> None:
+        self._page_records = page_records
         self._database = database
         self._reader = reader
         self._agent = agent
@@ -247,7 +265,7 @@ class Owner:
         with self._recording(extraction.owner, caller, _context(extraction, number)):
             self._require_standing(caller.department)
             kid, recipient = self._recipient(extraction.requester)
-            # or two pages at once would each count on what is left of a grant's day
+            # or two pages at once would both be drawn up, and one of them in vain
             with self._pairs[extraction.owner, extraction.requester]:
                 self._catch_up(extraction)
                 with self._database.reading() as connection:
@@ -262,6 +280,13 @@ class Owner:
 
     def _make(self, caller: Caller, extraction: Extraction, number: int) -> list[Shown] | None:
         """Fixes the next page and puts it on record; empty where nothing is new."""
+        while True:
+            try:
+                return self._make_once(caller, extraction, number)
+            except _Overdrawn:
+                continue  # others made pages meanwhile: with what they left of the day it is decided anew
+
+    def _make_once(self, caller: Caller, extraction: Extraction, number: int) -> list[Shown] | None:
         granted = self._granted(extraction)
         with self._database.reading() as connection:
             _require_in_force(connection, extraction)
@@ -269,17 +294,15 @@ class Owner:
             decision = self._decide(connection, extraction, granted).require()
             if number != last_page(connection, extraction) + 1:
                 raise Problem("bad-request", "`after` names a page that was never made: ask from the last one received")
-            shown = draft(connection, self._reader, extraction, decision.allowed)
+            shown = draft(connection, self._reader, extraction, decision.allowed, self._page_records)
         if not shown:
             return None
         record = self._record(caller, extraction, number, decision, shown)
         # Die here: nothing is on record and nothing was sent; the page is made anew, perhaps with more in it.
+        submission = Submission(f"disclosure/{extraction.id}/{number}", record, by_service=True)
+        count = functools.partial(self._count, owner=extraction.owner, record=record, grants=granted[0])
         try:
-            take(
-                self._submit(
-                    extraction.owner, [Submission(f"disclosure/{extraction.id}/{number}", record, by_service=True)]
-                )
-            )
+            take(self._submit(extraction.owner, [submission], beside=count))
         except Conflict:
             # another process made this page meanwhile: the log has it, with its own content
             self._catch_up(extraction)
@@ -287,6 +310,16 @@ class Owner:
                 return remake(connection, self._reader, extraction, number)
         # Die here: the page is on record and was not sent; asked for again it is made from the log.
         return shown
+
+    def _count(self, connection: Connection, owner: str, record: dict[str, Any], grants: Sequence[Grant]) -> None:
+        """Counts a page on its grants' days, in the transaction that puts it on record. That one holds the head of the
+        owner's log: so one page after the other, whichever process makes it. Raises _Overdrawn."""
+        now = self._clock()
+        most = {grant.id: grant.per_day for grant in grants}
+        for grant, given in used_by(record).items():
+            if used_today(connection, owner, grant, now) + given > most[grant]:
+                raise _Overdrawn
+        note_usage(connection, read_logs(connection, owner)[0].number, record, int(now * 1000))
 
     def _record(
         self, caller: Caller, extraction: Extraction, number: int, decision: Decision, shown: Sequence[Shown]

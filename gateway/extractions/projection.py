@@ -46,11 +46,7 @@ def _apply(connection: Connection, entry: ProjectedEntry, record: dict[str, Any]
         "sha256": record["sha256"],
     }
     connection.execute(insert(extraction_pages).values(row))
-    counts = Counter(each["type"] for each in record["records"])
-    for grant in record["grants"]:
-        given = sum(counts[name] for name in grant["types"])
-        usage = {"log": entry.log, "grant_id": grant["id"], "made_at": entry.acknowledged_at, "records": given}
-        connection.execute(insert(extraction_usage).values(usage | {"extraction": extraction, "page": page}))
+    note_usage(connection, entry.log, record, entry.acknowledged_at)
     covered = {name for grant in record["grants"] for name in grant["types"]}
     covered |= set(record.get("emergency", {"types": ()})["types"])
     c = extraction_cursors.c
@@ -58,6 +54,26 @@ def _apply(connection: Connection, entry: ProjectedEntry, record: dict[str, Any]
     connection.execute(delete(extraction_cursors).where(here))
     moved = {"log": entry.log, "extraction": extraction, "last_position": last}
     connection.execute(insert(extraction_cursors), [moved | {"type": name} for name in sorted(covered)])
+
+
+def note_usage(connection: Connection, log: int, record: dict[str, Any], made_at: int) -> None:
+    """What a page used of each of its grants; `made_at` in milliseconds since 1970. Written together with the record of
+    the page, so that the next page counts on it whichever process makes it, and once more by the projection."""
+    c = extraction_usage.c
+    page = {"log": log, "extraction": record["extraction"], "page": record["page"]}
+    here = (c.log == log) & (c.extraction == page["extraction"]) & (c.page == page["page"])
+    connection.execute(delete(extraction_usage).where(here))
+    rows = [
+        page | {"grant_id": grant, "made_at": made_at, "records": given} for grant, given in used_by(record).items()
+    ]
+    if rows:
+        connection.execute(insert(extraction_usage), rows)
+
+
+def used_by(record: dict[str, Any]) -> dict[int, int]:
+    """How many records of a `disclosure.made` each grant stood for."""
+    counts = Counter(each["type"] for each in record["records"])
+    return {grant["id"]: sum(counts[name] for name in grant["types"]) for grant in record["grants"]}
 
 
 def last_page(connection: Connection, extraction: Extraction) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import orjson
+from sqlalchemy import Connection
 
 from gateway.access import Attempt
 from gateway.emergency.owner import EmergencyBook
@@ -34,10 +35,16 @@ class Direct:
         self._intake = intake
         self._one = threading.Lock()
 
-    def submit(self, department: str, batch: Sequence[Submission]) -> list[Outcome]:
+    def submit(
+        self,
+        department: str,
+        batch: Sequence[Submission],
+        *,
+        beside: Callable[[Connection], None] | None = None,
+    ) -> list[Outcome]:
         """As `Intake.submit`."""
         with self._one:
-            return self._intake.submit(department, batch)
+            return self._intake.submit(department, batch, beside=beside)
 
 
 class Extractions:
@@ -52,7 +59,7 @@ class Extractions:
         emergencies = EmergencyBook(node, site.settings.emergency, submit, site.projector)
         self.owner = Owner(
             site.database, node.reader, node.agent, submit, site.projector, site.peers, site.grants,
-            self.refusals, emergencies, site.hosted, clock,
+            self.refusals, emergencies, site.hosted, clock, site.settings.extraction_page,
         )  # fmt: skip
         receiver = Receiver(node.agent, submit, site.peers.trust, clock)
         self.requester = Requester(

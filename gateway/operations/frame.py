@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Iterable
 
 import orjson
 import structlog
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.operations.logs import places
@@ -19,14 +19,16 @@ from gateway.site import Site
 log = structlog.get_logger("yunxi.gateway")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
-_SECURITY = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "Strict-Transport-Security": "max-age=31536000",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
+_PROCESS = secrets.token_hex(8)
+_numbers = itertools.count()
+_SECURITY = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"strict-transport-security", b"max-age=31536000"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+)
 
 
 class Frame:
@@ -97,10 +99,10 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-Id"] = self._request_id
-            for name, value in _SECURITY.items():
-                headers.setdefault(name, value)
+            headers = list(message["headers"])
+            given = {name for name, _ in headers}
+            headers += [(name, value) for name, value in _SECURITY if name not in given]
+            message["headers"] = [*headers, (b"x-request-id", self._request_id.encode())]
         await self._send(message)
 
     async def fail(self) -> None:
@@ -116,7 +118,7 @@ class _Answer:
 
 def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     given = next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if _REQUEST_ID.fullmatch(given) else f"{_PROCESS}{next(_numbers):016x}"
 
 
 def route_template(scope: Scope) -> str:

@@ -23,12 +23,20 @@ class Limits:
 
     def take(self, caller: str) -> None:
         """Takes one token. Raises Problem `rate-exceeded` where there is none."""
+        self._look(caller, 1)
+
+    def require(self, caller: str) -> None:
+        """The same without taking it."""
+        if caller in self._buckets:
+            self._look(caller, 0)
+
+    def _look(self, caller: str, wanted: int) -> None:
         now = time.monotonic()
         with self._lock:
             tokens, since = self._buckets.pop(caller, (float(self._burst), now))
             tokens = min(self._burst, tokens + (now - since) * self._rate)
             taken = tokens >= 1
-            self._buckets[caller] = (tokens - taken, now)
+            self._buckets[caller] = (tokens - wanted * taken, now)
             if len(self._buckets) > MAX_CALLERS:
                 self._buckets.popitem(last=False)  # the one that was idle longest has the fullest bucket
         if not taken:

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from gateway.access import allow, public
 from gateway.caller import ADMIN, PERSON_ROLES, Caller
+from gateway.operations.remote import address_of
 from gateway.people import sessions
 from gateway.people.oidc import SIGN_IN_SECONDS, Provider
 from gateway.people.service import Account
@@ -175,7 +176,8 @@ def _provider(site: Site) -> Provider:
 
 
 def _address(request: Request) -> str:
-    return request.client.host if request.client else ""
+    site: Site = request.app.state.site
+    return address_of(request, site.settings.proxies)
 
 
 def _me(caller: Caller) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Select, select
 
 from gateway.caller import Caller
+from gateway.dossiers.models import dossier_entries
 from gateway.extractions.refusals import instant
 from gateway.notices.shown import Shown, seal_once, verify_shown
 from gateway.notices.teller import Telling
@@ -22,6 +23,7 @@ from gateway.recalls.projection import ACKNOWLEDGED, CORRECTION, RECALL, RECALLE
 from gateway.recalls.reading import Given, Received
 from ledger.errors import RecordRefused
 from ledger.formats.sdjwt import parse_statement
+from ledger.listing import case_of
 from ledger.store.models import logs
 from ledger.store.reading import find_entry, read_logs
 
@@ -94,7 +96,7 @@ def recall(site: Site, caller: Caller, members: dict[str, Any], request: str) ->
     named = _own_type(site, caller, about)
     if "replaced_by" in members:
         _own_type(site, caller, members["replaced_by"])
-    record = {"type": RECALLED, "v": 1, "amends": about, "record_type": named, **members}
+    record = {"type": RECALLED, "v": 1, "amends": about, "record_type": named, **members, **_case(site, about)}
     record |= {"occurred_at": instant(site.clock()), "account": caller.subject[:64], "request": request}
     notice, new = seal_once(site, caller.department, f"recalled/{about}/{request}", record)
     with site.database.reading() as connection:
@@ -117,6 +119,7 @@ def receive(site: Site, to: str, shown: Shown) -> dict[str, str]:
         record |= {name: shown.members[name] for name in _CARRIED if name in shown.members}
     else:
         record |= {"replaced_by": shown.facts.record_id}
+    record |= _case_that_received(site, to, about)
     key = f"recall/{shown.department}/{shown.facts.record_id}"
     received, _ = seal_once(site, to, key, record, shown.files)
     return site.extractions.requester.show(received, frozenset(("when", "notice", "owner", "record")))
@@ -130,7 +133,7 @@ def acknowledge(site: Site, caller: Caller, received: str, done: str, note: str 
     record = {
         "type": ACKNOWLEDGED, "v": 1, "occurred_at": instant(site.clock()), "role": "recipient",
         "notice": found.notice, "owner": found.owner, "recipient": caller.department, "record": found.record_id,
-        "done": done, "account": caller.subject[:64], "roles": sorted(caller.roles),
+        "done": done, "account": caller.subject[:64], "roles": sorted(caller.roles), **_case(site, received),
     }  # fmt: skip
     seal_once(
         site, caller.department, f"recall-acknowledged/{received}", record | ({"note": note} if note else {})
@@ -150,10 +153,31 @@ def hear_acknowledged(site: Site, to: str, shown: Shown) -> None:
     record = {
         "type": ACKNOWLEDGED, "v": 1, "occurred_at": instant(site.clock()), "role": "owner",
         "notice": said["notice"], "owner": to, "recipient": shown.department, "record": said["record"],
-        "done": said["done"], "acknowledgement": shown.facts.record_id,
+        "done": said["done"], "acknowledgement": shown.facts.record_id, **_case(site, said["record"]),
     }  # fmt: skip
     record |= {"note": said["note"]} if "note" in said else {}
     seal_once(site, to, f"recall-answered/{said['notice']}/{shown.department}", record, shown.files)
+
+
+def _case(site: Site, record_id: str) -> dict[str, str]:
+    """The case that the record belongs to, as a member: what is said about the record belongs to it too."""
+    with site.database.reading() as connection:
+        case = case_of(connection, record_id)
+    return {} if case is None else {"case": case}
+
+
+def _case_that_received(site: Site, department: str, foreign: str) -> dict[str, str]:
+    """The case for which the department received a foreign record; nothing where it was none, or several."""
+    c = dossier_entries.c
+    query = (
+        select(c.number)
+        .distinct()
+        .join(logs, logs.c.log == c.log)
+        .where(logs.c.department == department, c.kind == "case", c.record_id == foreign)
+    )
+    with site.database.reading() as connection:
+        found = list(connection.scalars(query.limit(2)))
+    return {"case": found[0]} if len(found) == 1 else {}
 
 
 def _find_received(site: Site, caller: Caller, received: str) -> Received:

@@ -9,19 +9,23 @@ import orjson
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from gateway.access import RawBody, allow
+from gateway.access import allow
 from gateway.caller import ADMIN, AUDITOR, OFFICER, REVIEWER, SUPERVISOR, SYSTEM, Caller
+from gateway.direct import Direct
+from gateway.problems import Problem
 from gateway.records import service
 from gateway.records.schemas import SUBMISSIONS, Outcomes, RecordPage, RecordShown
 from gateway.site import SiteOf
+from ledger.errors import RequestRefused
 from ledger.submission import Acknowledged
 
 router = APIRouter(prefix="/v1/records", tags=["records"])
+submitting = APIRouter(prefix="/v1/records", tags=["records"], route_class=Direct)
 
 JSON = "application/json"
 _READERS = frozenset({SYSTEM, OFFICER, SUPERVISOR, REVIEWER, ADMIN})
 
-Submitter = Annotated[Caller, allow(SYSTEM)]
+Submitter = Annotated[Caller, allow(SYSTEM, takes_nonce=False)]
 Reader = Annotated[Caller, allow(*_READERS)]
 ReaderOrAuditor = Annotated[Caller, allow(*_READERS, AUDITOR)]
 
@@ -36,19 +40,26 @@ Purpose = Annotated[
 ]
 
 
-@router.post(
+@submitting.post(
     "",
     summary="Submit records",
     responses={200: {"model": Outcomes, "description": "One outcome for each submission"}},
     openapi_extra={"requestBody": {"required": True, "content": {JSON: {"schema": SUBMISSIONS}}}},
 )
-async def submit(caller: Submitter, site: SiteOf, body: RawBody) -> Response:
+async def submit(caller: Submitter, site: SiteOf, request: Request) -> Response:
     """Up to 1,000 submissions of the caller's department; one outcome for each, in order, once all are durable.
 
     A refused submission does not hold up the others. What was not answered may be sent again under the same keys.
     """
-    submissions = service.parse_submissions(body)
-    outcomes = await site.intake.submit_async(caller.department, submissions)
+    try:
+        submissions = service.parse_submissions(await request.body())
+    except Problem:
+        await site.authenticator.take_nonce(request)  # no transaction will
+        raise
+    try:
+        outcomes = await site.intake.submit_async(caller.department, submissions, request.state.nonce)
+    except RequestRefused as refusal:
+        raise await site.authenticator.refused(request, refusal) from refusal
     taken = sum(isinstance(outcome, Acknowledged) for outcome in outcomes)
     site.metrics.records.labels(caller.department, "acknowledged").inc(taken)
     site.metrics.records.labels(caller.department, "refused").inc(len(outcomes) - taken)

@@ -17,7 +17,7 @@ from gateway.problems import Problem
 from gateway.site import Site
 from ledger.errors import RecordRefused
 from ledger.formats.sdjwt import Presentation, parse_statement, serialize_presentation
-from ledger.listing import list_records
+from ledger.listing import case_of, list_records
 from ledger.receipts import make_receipt
 from ledger.store.models import position_of
 from ledger.store.reading import EntryRow, LogRow, find_entries, find_entry, read_logs
@@ -179,6 +179,9 @@ def write_read(
         "request": request_id,
         "occurred_at": instant(site.clock()),
     }
+    with site.database.reading() as connection:
+        case = case_of(connection, record_id)
+    record |= {"case": case} if case is not None else {}
     record |= {"attachment": attachment} if attachment is not None else {}
     record |= {"purpose": purpose} if purpose is not None else {}
     outcome = site.intake.submit(caller.department, [Submission(f"read/{uuid.uuid4()}", record, by_service=True)])[0]

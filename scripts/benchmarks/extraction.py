@@ -22,7 +22,7 @@ from gateway.caller import PEER, Caller
 from gateway.database import prepare
 from gateway.dossiers.models import dossier_entries
 from gateway.extractions import standing
-from gateway.extractions.drafts import draft, page_of
+from gateway.extractions.drafts import PAGE_RECORDS, draft, page_of
 from gateway.extractions.owner import Opened
 from gateway.extractions.pages import Place, SealedPage, parse_line, seal_page
 from gateway.extractions.received import Wanted
@@ -45,7 +45,7 @@ COMPANY = {"kind": "uscc", "value": "91350100M000100Y43"}
 UNITS = ("subjects", "result", "violations")
 STREAMED = 100_000
 ARRIVALS = 40
-LIST = 100
+LIST = PAGE_RECORDS
 CALLER = Caller("department", LEAD, frozenset([PEER]), "bench")
 
 

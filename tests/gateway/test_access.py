@@ -28,6 +28,7 @@ from tests.fixtures.records import report
 URL = f"http://{AUTHORITY}/v1/records"
 LOG = "/v1/logs/{department}"
 PUBLIC = {"/healthz", "/readyz", "/metrics", "/v1/time", f"{LOG}/checkpoint", LOG + "/tile/{level}/{rest:path}"}
+PUBLIC |= {"/c", "/v1/citizens/decision"}  # whoever holds the token of a served decision
 """What anybody may call without a word of who they are, beside the ways to sign in."""
 
 
@@ -250,8 +251,8 @@ def test_a_caller_is_its_key(gateway: Gateway) -> None:
     found: list[Caller] = []
     original = gateway.site.authenticator.caller
 
-    async def spy(request: Any) -> Caller:
-        found.append(await original(request))
+    async def spy(request: Any, *, take_nonce: bool) -> Caller:
+        found.append(await original(request, take_nonce=take_nonce))
         return found[-1]
 
     gateway.site.authenticator.caller = spy  # type: ignore[method-assign]
@@ -272,7 +273,7 @@ def test_a_nonce_is_taken_once_by_whichever_process_comes_first(gateway: Gateway
         barrier.wait()
         for nonce in wanted:
             try:
-                gateway.portal.call(book.take, "kid", nonce, time.time() + 60)
+                gateway.portal.call(book.take, ("kid", nonce, int(time.time()) + 60))
             except Exception as error:  # noqa: BLE001
                 assert getattr(error, "reason", "") == "replayed"
             else:
@@ -292,13 +293,13 @@ def test_nonces_are_swept_once_nobody_could_use_them_again(gateway: Gateway) -> 
     now = [1_000_000.0]
     book = Nonces(gateway.site.database, lambda: now[0])
     for number in range(5):
-        gateway.portal.call(book.take, "kid", f"nonce-{number:016d}", now[0] + 60)
+        gateway.portal.call(book.take, ("kid", f"nonce-{number:016d}", int(now[0]) + 61))
     assert _nonces(gateway) == 5
     now[0] += 59
-    gateway.portal.call(book.take, "kid", "nonce-another-000001", now[0] + 60)
+    gateway.portal.call(book.take, ("kid", "nonce-another-000001", int(now[0]) + 61))
     assert _nonces(gateway) == 6
     now[0] += 60
-    gateway.portal.call(book.take, "kid", "nonce-another-000002", now[0] + 60)
+    gateway.portal.call(book.take, ("kid", "nonce-another-000002", int(now[0]) + 61))
     book.close()
     assert _nonces(gateway) == 2
 

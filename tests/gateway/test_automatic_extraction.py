@@ -11,7 +11,10 @@ from sqlalchemy import select
 from gateway.dossiers.models import dossier_entries
 from gateway.extractions import pulls
 from gateway.extractions.models import pulls as table
-from ledger.disclosures import Reconciliation, check_grants, read_sides, reconcile
+from ledger.audit import WARNING, LogReport, audit_nodes
+from ledger.audit.exchanges import FLIGHT_S, Speaking, check_exchanges
+from ledger.disclosures import Grant, Reconciliation, check_grants, read_sides, reconcile
+from ledger.errors import Refusal
 from ledger.store.reading import read_logs
 from tests.fixtures.command import Yunxi
 from tests.fixtures.exchange import LEAD, NAMES, OTHER, OWNER, TYPE, Exchange, exchange, until
@@ -121,6 +124,41 @@ def test_the_auditors_command_says_the_same(world: Exchange) -> None:
     found = answer.json()
     assert (found["good"], found["differences"]) == (True, [])
     assert found["made"] == found["received"] > 0
+
+
+def test_the_audit_holds_both_logs_and_the_grants_against_each_other(world: Exchange) -> None:
+    number = world.inspect()
+    until(lambda: is_in(world, number, pulls.FOLLOWING))
+    node = world.site.node
+    found = audit_nodes([node])
+    owner = next(log for log in found.logs if log.department == OWNER)
+    assert found.good, found.first()
+    assert owner.disclosures > 0
+    assert not owner.notices
+
+    def compared(grants: Any, now: float, *left_out: str) -> dict[str, LogReport]:
+        reports = {log.department: LogReport(log.department, log.origin, log.size) for log in found.logs}
+        with node.database.reading() as connection:
+            logs = [
+                Speaking(
+                    connection, node.reader, log, () if log.department in left_out else found.exchanges[log.department]
+                )
+                for log in read_logs(connection)
+            ]
+            check_exchanges(logs, reports, grants, now)
+        return reports
+
+    def nothing(number: int) -> Grant:
+        raise Refusal(f"there is no grant {number}")
+
+    assert all(report.good for report in compared(world.site.grants.find, node.clock()).values())
+    assert {"grant-unknown", "not-granted"} <= compared(nothing, node.clock())[OWNER].counts.keys()
+    young = compared(None, node.clock(), LEAD)[OWNER]
+    assert young.good and {notice.kind for notice in young.notices} == {"in-flight"}
+    late = compared(None, node.clock() + 2 * FLIGHT_S, LEAD)[OWNER]
+    assert late.counts.keys() == {"not-received"}
+    assert all(LEAD in finding.others and finding.severity == WARNING for finding in late.findings)
+    assert compared(None, node.clock(), OWNER)[LEAD].counts.keys() == {"not-made"}
 
 
 def test_extractions_are_listed_shown_and_ended_by_their_owner(world: Exchange) -> None:

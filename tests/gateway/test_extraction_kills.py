@@ -11,30 +11,23 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
 
-from gateway.database import prepare
 from gateway.dossiers.models import dossier_entries
 from gateway.extractions.models import extraction_pages, pulls
 from gateway.grants.service import Grants
-from ledger.chain.embedded import ensure_running
-from ledger.chain.sharing_grants import SharingGrantsContract, Terms
-from ledger.departments import add_department
 from ledger.disclosures import RECEIVED, Side, check_grants, read_sides, reconcile
 from ledger.formats.identifiers import normalise
-from ledger.joining import admit, finish, make_request
-from ledger.node import Node, create_node
+from ledger.node import Node
 from ledger.store.reading import read_logs
 from ledger.submission import Submission
-from tests.fixtures.exchange import KIND, LEAD, OWNER, PURPOSE, TYPE, UNITS, until
-from tests.fixtures.node_databases import new_database
-from tests.fixtures.nodes import end_chain
+from tests.fixtures.exchange import KIND, LEAD, OWNER, PURPOSE, until
+from tests.fixtures.pair import Served, pair
 from tests.fixtures.records import COMPANY, acknowledged, report
-from tests.fixtures.servers import Server, Servers, free_port
+from tests.fixtures.servers import Servers
 
 pytestmark = pytest.mark.slow
 
@@ -43,21 +36,6 @@ RECORDS_A_STEP = 3
 STEP_S = 0.2
 INSPECTIONS = 4
 PATIENCE_S = 8.0
-SETTINGS = "\n[gateway]\nlease_seconds = 2\npool_milliseconds = 2\nanchoring_seconds = 2\n"
-
-
-@dataclass(slots=True)
-class Served:
-    """A node, its process, and how often that was killed."""
-
-    node: Node
-    server: Server
-    kills: int = 0
-
-    def restart(self, servers: Servers) -> None:
-        self.server.kill()
-        self.kills += 1
-        self.server = servers.start(self.node.settings.directory, self.server.port)
 
 
 @pytest.fixture(scope="module")
@@ -70,43 +48,8 @@ def servers() -> Iterator[Servers]:
 @pytest.fixture
 def two(tmp_path: Path, servers: Servers) -> Iterator[tuple[Served, Served]]:
     """The owner's node and the lead's, serving, on one chain; the owner has granted."""
-    lead, owner = make_nodes(tmp_path)
-    served = [Served(node, servers.start(node.settings.directory, port_of(node))) for node in (owner, lead)]
-    try:
-        yield served[0], served[1]
-    finally:
-        for each in served:
-            each.server.kill()
-            each.node.close()
-        end_chain(tmp_path / "lead")
-
-
-PORTS: dict[str, int] = {}
-
-
-def port_of(node: Node) -> int:
-    return PORTS[node.settings.directory.name]
-
-
-def make_nodes(base: Path) -> tuple[Node, Node]:
-    PORTS.update(lead=free_port(), owner=free_port())
-    create_node(base / "lead", consortium="test.example", database=new_database())
-    lead = Node.open(base / "lead")
-    add_department(lead, LEAD, "许可 | Licensing")
-    url = ensure_running(base / "lead" / "chain")
-    where = {"chain_url_or_embedded": url, "engine": "embedded", "join": lead.settings.chain.consortium}
-    create_node(base / "owner", consortium="test.example", database=new_database(), **where)  # type: ignore[arg-type]
-    owner = Node.open(base / "owner")
-    request = make_request(owner, OWNER, "消防 | Fire", f"http://127.0.0.1:{PORTS['owner']}")
-    finish(owner, OWNER, admit(lead, request).answer)
-    now = int(time.time())
-    terms = Terms(LEAD, now - 1, now + 86_400, 10_000_000, (TYPE,), UNITS, (PURPOSE,), (KIND,))
-    SharingGrantsContract.of(owner.connect().consortium).grant(owner.agent.governor_key(OWNER), OWNER, terms)
-    for node in (lead, owner):
-        prepare(node.database)
-        with (node.settings.directory / "node.toml").open("a") as file:
-            file.write(SETTINGS)
-    return lead, owner
+    with pair(tmp_path, servers) as opened:
+        yield opened.owner, opened.lead
 
 
 def feed(owner: Node, lead: Node, stop: threading.Event, taken: list[str], opened: list[str]) -> None:
