@@ -43,8 +43,8 @@ def export_case_file(
         list[str] | None,
         typer.Option(
             metavar="UNITS",
-            help="What is shown: all (the default), UNIT,UNIT… or TYPE=UNIT,UNIT… (TYPE=all, TYPE=none); may be given "
-            "again. `attachments` stands for all files.",
+            help="What is shown: UNIT,UNIT… or TYPE=UNIT,UNIT… (TYPE=all, TYPE=none), or all; may be given again. "
+            "`attachments` stands for all files. By default everything but who complained.",
         ),
     ] = None,
     evidence_list: Annotated[

@@ -203,7 +203,7 @@ class PayloadInvalid(NotProven):
 class CaseFileInvalid(NotProven):
     """A case file that is not what its department signed, or not made as case files are.
 
-    `reason` says what is wrong (see `ledger.verify.refusals`); `path` is the file inside, None for the case file itself.
+    `reason` says what is wrong (see `ledger.verify.refusals`); `path` is the file inside, None for the whole.
     """
 
     code = "case-file-invalid"

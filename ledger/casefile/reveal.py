@@ -10,7 +10,7 @@ from ledger.formats.casefile import DECISION
 from ledger.formats.manifest import UNIT
 from ledger.record_types import RecordTypes
 
-ALL, NONE = "all", "none"
+ALL, NONE, DEFAULT = "all", "none", "default"
 FILES = "attachments"
 """Stands for every unit `attachment-N`: what files there are, and the files themselves."""
 
@@ -21,21 +21,24 @@ _ALWAYS = {
 }
 """Without these a verifier could not say what existed before the decision."""
 
+_GUARDED = frozenset({("complaint.received", "complainant")})
+"""Who complained is shown to nobody who was not meant to see it: these are asked for by name, or by `all`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reveal:
-    """Which units are shown. `units` None: all of them. `by_type`: another choice for records of a type. `texts`: as it
-    was asked for, for the record of the export."""
+    """Which units are shown. `units` None: all of them, but who complained unless `all` was said. `by_type`: another
+    choice for records of a type. `texts`: as it was asked for, for the record of the export."""
 
     units: frozenset[str] | None = None
     by_type: Mapping[str, frozenset[str] | None] = field(default_factory=dict)
-    texts: tuple[str, ...] = (ALL,)
+    texts: tuple[str, ...] = (DEFAULT,)
 
     @staticmethod
     def parse(texts: Sequence[str], types: RecordTypes) -> Reveal:
         """Reads any number of `all`, `UNIT,UNIT…` for every type, and `TYPE=UNIT,UNIT…`, `TYPE=all`, `TYPE=none`.
 
-        Where nothing is said for every type, all is shown of the others. Raises RecordRefused for a type
+        Where nothing is said for every type, all is shown of the others but who complained. Raises RecordRefused for a type
         (`unknown-type`) or a unit (`unknown-unit`) that no record type has.
         """
         general: set[str] | None = None
@@ -48,13 +51,15 @@ class Reveal:
                 known = {unit for kind in types for unit in kind.units}
                 general = (general or set()) | (_units(text, known, "records have") or set())
         shown = None if general is None or ALL in texts else frozenset(general)
-        return Reveal(shown, by_type, tuple(texts) or (ALL,))
+        return Reveal(shown, by_type, tuple(texts) or (DEFAULT,))
 
     def shows(self, record_type: str, unit: str) -> bool:
         """Whether this unit of such a record is shown."""
         if unit in _ALWAYS.get(record_type, ()):
             return True
         chosen = self.by_type.get(record_type, self.units)
+        if chosen is None and (record_type, unit) in _GUARDED:
+            return ALL in self.texts or record_type in self.by_type
         return chosen is None or (FILES if unit.startswith("attachment-") else unit) in chosen
 
 

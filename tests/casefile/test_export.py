@@ -197,6 +197,23 @@ REVEALS: dict[str, tuple[list[str], str]] = {
 }
 
 
+@pytest.mark.parametrize(
+    ("texts", "shown"),
+    [
+        ([], False),
+        (["photo.taken=caption"], False),
+        (["when,nature"], False),
+        (["all"], True),
+        (["complaint.received=all"], True),
+        (["when,complainant"], True),
+    ],
+)
+def test_who_complained_is_shown_only_when_asked_for(texts: list[str], shown: bool) -> None:
+    reveal = Reveal.parse(texts, TYPES)
+    assert reveal.shows("complaint.received", "complainant") is shown
+    assert reveal.shows("complaint.received", "when")
+
+
 @pytest.mark.parametrize("name", REVEALS)
 def test_a_reveal_is_refused(name: str) -> None:
     texts, words = REVEALS[name]
