@@ -113,7 +113,9 @@ def department_add(
 @answering
 def department_rotate(
     department: Annotated[str, typer.Argument(metavar="ID", help="A department of this node.")],
-    use: Annotated[str, typer.Option(help="Which key: statement, log, encryption, anchor or request.")],
+    use: Annotated[
+        str, typer.Option(help="Which key: statement, log, encryption, anchor, request, witness or governor.")
+    ],
     lead: Annotated[
         int | None,
         typer.Option(help="Seconds until the new key is in force; at least 30.", min=30, show_default="30"),
@@ -138,7 +140,7 @@ def department_rotate(
 @answering
 def department_next_key(
     department: Annotated[str, typer.Argument(metavar="ID", help="A department of this node.")],
-    use: Annotated[str, typer.Option(help="Which key: statement, log, encryption, anchor or request.")],
+    use: Annotated[str, typer.Option(help="Which key: statement, log, encryption, anchor, request or witness.")],
     node_dir: NodeOption = HERE,
     as_json: JsonOption = False,
 ) -> None:

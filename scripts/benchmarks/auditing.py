@@ -1,4 +1,4 @@
-"""The full audit of a log: records a second, and whether memory grows with the log."""
+"""The full audit of a log: records a second, in one process and in several, and whether memory grows with the log."""
 
 from __future__ import annotations
 
@@ -7,17 +7,31 @@ import resource
 from collections.abc import Iterator
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from benchmarks.base import Ledger, Options, Row, interleave, new_ledger
-from ledger.audit import LogAudit
+from benchmarks.base import DEPARTMENT, Ledger, Options, Row, interleave, new_ledger, record
+from ledger.anchor import Anchorer
+from ledger.audit import LogAudit, audit_node
+from ledger.audit import Options as AuditOptions
+from ledger.audit.bench import STRETCH
+from ledger.chain import embedded
+from ledger.departments import add_department
+from ledger.node import Node, create_node
 from ledger.store.reading import read_logs
+from ledger.submission import Acknowledged, Submission
 
 NAME = "audit"
+LARGE = 100_000
+"""Logs of more records are made once, on a node with its chain, and audited once with each number of processes."""
+PROCESSES = (1, 2)
 NOTE = "SQLite's page cache takes 64 MiB of it once the log is larger than that"
 
 
 def measure(options: Options) -> Iterator[Row]:
     """Every payload opened and re-hashed; the chain is not asked, which would cost one call an anchor."""
+    if options.records > LARGE:
+        yield from _measure_node(options.records)
+        return
     rounds = max(2, options.rounds // 4)
     peaks = {}
     with new_ledger() as ledger:
@@ -36,6 +50,43 @@ def measure(options: Options) -> Iterator[Row]:
     yield times["without"].rate(NAME, "without signatures", size, "records/s", target="≥ 10,000")
     for size, peak in peaks.items():
         yield Row(NAME, f"peak memory of the process, log of {size:,}", "MiB", peak, peak, 1, "flat", NOTE)
+
+
+def _measure_node(size: int) -> Iterator[Row]:
+    """Made by the real intake, in batches of a thousand, anchored once a stretch; audited with every signature, every
+    payload and the chain."""
+    with TemporaryDirectory(prefix="yunxi-bench-") as name:
+        directory = Path(name) / "node"
+        create_node(directory, consortium="bench.example")
+        node = Node.open(directory)
+        try:
+            _fill(node, size)
+            for jobs in PROCESSES:
+                times = interleave(1, {"audit": lambda jobs=jobs: _audit_node(node, size, jobs)})  # type: ignore[misc]
+                what = f"every signature, payload and anchor, {jobs} process{'es' * (jobs > 1)}"
+                yield times["audit"].rate(NAME, what, size, "records/s", target="≥ 5,000" if jobs == 1 else "")
+            peak = _own_peak_mib()
+            yield Row(NAME, f"peak memory, log of {size:,}", "MiB", peak, peak, 1, "flat", "with the making of it")
+        finally:
+            node.close()
+            embedded.stop(directory / "chain")
+
+
+def _fill(node: Node, size: int) -> None:
+    add_department(node, DEPARTMENT, "市场监管 | Market regulation")
+    anchorer = Anchorer(node)
+    for start in range(0, size, 1_000):
+        batch = [Submission(f"row-{n:012d}", record(n)) for n in range(start, min(start + 1_000, size))]
+        assert all(isinstance(outcome, Acknowledged) for outcome in node.intake.submit(DEPARTMENT, batch))
+        if start % STRETCH < 1_000:
+            anchorer.round()
+    anchorer.round()
+
+
+def _audit_node(node: Node, size: int, jobs: int) -> None:
+    found = audit_node(node, options=AuditOptions(jobs=jobs))
+    assert found.good, found.first()
+    assert found.logs[0].payloads == size
 
 
 def _audit(ledger: Ledger, *, check_signatures: bool) -> None:

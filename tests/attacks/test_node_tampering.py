@@ -11,14 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from ledger.anchor import Anchorer
 from ledger.audit import NodeAudit, audit_node
+from ledger.crypto.blind import content_key, content_mark
 from ledger.crypto.envelope import open_payload, seal_payload, unwrap_data_key
 from ledger.formats.checkpoint import sign_checkpoint
 from ledger.formats.encoding import b64url_decode, b64url_encode
 from ledger.formats.merkle import leaf_hash
+from ledger.formats.sdjwt import parse_presentation
 from ledger.formats.tiles import Edge
 from ledger.node import Node
 from ledger.store.models import position_of
@@ -95,7 +98,11 @@ class Hands:
         signature = self.built.agent.statement_signer("fire").sign(signing_input)
         new = signing_input + b"." + b64url_encode(signature).encode()
         sealed = seal_payload(data_key, b"a fresh nonc", "~".join([*forged, ""]).encode(), new)
-        self.rows.do(f"UPDATE entries SET statement = ? WHERE {at(index)}", new)
+        opened = parse_presentation(b"~".join([new, *(text.encode() for text in forged), b""])).record()
+        content = {name: value for name, value in opened.items() if name not in ("id", "source")}
+        canonical = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+        mark = content_mark(content_key(self.built.agent.index_key(), "fire"), canonical)
+        self.rows.do(f"UPDATE entries SET statement = ?, content_mark = ? WHERE {at(index)}", new, mark)
         self.rows.do(f"UPDATE vault SET payload = ? WHERE {at(index)}", sealed)
         self.rebuild(self.statements(), sign=sign)
 
@@ -370,7 +377,7 @@ ATTACKS: dict[str, tuple[Callable[[Hands], object], str, int | None, int, str]] 
         run("UPDATE logs SET size = 346 WHERE log = 1"),
         "entry-missing",
         345,
-        3,
+        1,
         "entry 345 of the log",
     ),
     "one byte of a checkpoint's note": (
@@ -389,10 +396,10 @@ ATTACKS: dict[str, tuple[Callable[[Hands], object], str, int | None, int, str]] 
     ),
     "a checkpoint under another size": (
         run(f"UPDATE checkpoints SET size = 301 WHERE {note_at(FIRST_ANCHOR)}"),
-        "checkpoint-differs",
-        301,
-        1,
-        "size 301",
+        "cosignature-changed",
+        FIRST_ANCHOR,
+        2,
+        "no checkpoint that they would be of",
     ),
     "an anchor's size": (
         run(f"UPDATE anchors SET size = 339 WHERE {note_at(SECOND_ANCHOR)}"),
@@ -500,44 +507,44 @@ ATTACKS: dict[str, tuple[Callable[[Hands], object], str, int | None, int, str]] 
         lambda hands: swap(hands, "entries", 7, 9),
         "payload-changed",
         7,
-        9,
+        10,
         "not the one that was sealed",
     ),
     "two entries exchanged with their payloads": (
         swap_with_vault,
         "tile-changed",
         7,
-        7,
+        8,
         "tile/0/000 differs at byte 224",
     ),
-    "an entry twice, in place of another": (duplicate, "tile-changed", 8, 7, "tile/0/000 differs at byte 256"),
+    "an entry twice, in place of another": (duplicate, "tile-changed", 8, 8, "tile/0/000 differs at byte 256"),
     "an entry beyond the head": (insert_beyond, "entry-beyond-head", SIZE, 1, "1 entries lie beyond"),
     "an entry in the middle, and everything rebuilt": (
         insert_in_the_middle,
         "statement-changed",
         10,
-        3,
+        4,
         "another record's",
     ),
     "a statement forged under the real key, checkpoints left": (
         lambda hands: hands.forge(7, sign=False),
         "checkpoint-differs",
         FIRST_ANCHOR,
-        4,
+        5,
         "size 300",
     ),
-    "everything forged under the real keys: only the chain knows": (
+    "everything forged under the real keys: only chain and witness know": (
         lambda hands: hands.forge(7, sign=True),
         "root-differs-from-chain",
         FIRST_ANCHOR,
-        2,
+        3,
         "the chain holds another root for size 300",
     ),
     "another log under the same name": (
         run("UPDATE logs SET origin = 'test.example/other' WHERE log = 1"),
         "checkpoint-changed",
         FIRST_ANCHOR,
-        2,
+        3,
         "size 300",
     ),
 }

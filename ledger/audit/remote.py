@@ -1,0 +1,354 @@
+"""A log audited over the network, as C2SP tlog-tiles, by somebody who has its URL and the chain, and not its content.
+
+1. The newest checkpoint is signed by the log's key in the chain's registry; its cosignatures are good.
+2. The chain holds no more of the log than the checkpoint covers: an older state is not served for the newest.
+3. Every tile of level 0, or the drawn ones; where statements may be read, each is its leaf, and signed by a statement
+   key of the department at a time within that key's interval.
+4. The roots recomputed from the tiles are the checkpoint's, and the chain's at every size that was anchored: what is
+   served today continues everything that ever was anchored. Tiles above level 0 are those that follow.
+
+Statements show types, numbers, blind indexes and the times of sealing, never content. Nothing is said of what lies in
+the vault: only its own node can open that.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from ledger.audit.chain import LogKeys
+from ledger.audit.clocks import APART_S
+from ledger.audit.findings import LogReport
+from ledger.audit.node import Begin, NodeAudit
+from ledger.audit.sample import MAX_OLD_SIZES, draw
+from ledger.audit.statements import StatementReader
+from ledger.audit.stretch import LATE_S, dated_back
+from ledger.chain.contracts import AnchoredRoot, Department, department_bytes
+from ledger.errors import CouldNotRun, Malformed, NotProven, Refusal, YunxiError
+from ledger.formats.checkpoint import Checkpoint, open_checkpoint_by
+from ledger.formats.cosignature import verify_cosignature
+from ledger.formats.merkle import leaf_hash, verify_inclusion
+from ledger.formats.note import Note, VerifierKey
+from ledger.formats.tiles import (
+    TILE_WIDTH,
+    Edge,
+    TileWrite,
+    TreeView,
+    decode_bundle,
+    entries_path,
+    hashes_of,
+    tile_path,
+    tree_root,
+)
+from ledger.http_signatures import Target, sign_request
+from ledger.keys import Signer
+from ledger.node import Node
+from ledger.store.reading import LogRow
+from ledger.trust import export_trust
+
+TIMEOUT_S = 30.0
+MAX_ANSWER_BYTES = 17 << 20
+"""An entry bundle has up to 256 entries of 64 KiB."""
+
+_CLOSED = (401, 403)
+
+
+class NotServed(NotProven):
+    """The node answers, and does not give what its own checkpoint covers."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogUrl:
+    """One log behind its prefix, over a client that knows where and who asks. Fetches are checked for their length
+    only."""
+
+    client: httpx.Client
+    department: str
+
+    def checkpoint(self) -> bytes | None:
+        """The newest note; None where the node has no such log, or no checkpoint of it yet."""
+        answer = self._ask("checkpoint")
+        return None if answer.status_code == 404 else _content(answer)
+
+    def tile(self, level: int, index: int, width: int) -> bytes:
+        """See `formats.tiles.TileReader`. Raises NotServed, CouldNotRun."""
+        path = tile_path(level, index, width)
+        data = _content(self._ask(path))
+        if len(data) != 32 * width:
+            raise NotServed(f"{path} has {len(data):,} bytes, not {32 * width:,}")
+        return data
+
+    def bundle(self, index: int, width: int) -> list[bytes] | None:
+        """The statements of tile `index`; None where this caller may not read any. Raises NotServed, CouldNotRun."""
+        path = entries_path(index, width)
+        answer = self._ask(path)
+        if answer.status_code in _CLOSED:
+            return None
+        try:
+            found = decode_bundle(_content(answer))
+        except Malformed as error:
+            raise NotServed(f"{path}: {error}") from error
+        if len(found) != width:
+            raise NotServed(f"{path} has {len(found)} entries, not {width}")
+        return found
+
+    def _ask(self, path: str) -> httpx.Response:
+        try:
+            return self.client.get(f"/v1/logs/{self.department}/{path}")
+        except httpx.HTTPError as error:
+            raise CouldNotRun(f"{self.client.base_url} does not answer: {error}; ask again later") from error
+
+
+def _content(answer: httpx.Response) -> bytes:
+    if answer.status_code >= 500:
+        raise CouldNotRun(f"{answer.url} answers {answer.status_code}; ask again later")
+    if answer.status_code != 200:
+        raise NotServed(f"{answer.url.path} is not served ({answer.status_code}), and the checkpoint covers it")
+    if len(answer.content) > MAX_ANSWER_BYTES:
+        raise NotServed(f"{answer.url.path} is longer than {MAX_ANSWER_BYTES:,} bytes")
+    return answer.content
+
+
+class Signing(httpx.Auth):
+    """Signs requests with a department's request key: members may read statements."""
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+
+    def auth_flow(self, request: httpx.Request) -> Iterator[httpx.Request]:  # type: ignore[override]  # nothing is sent back
+        """One signed request, nothing more."""
+        target = Target.of_url(request.method, str(request.url))
+        nonce = secrets.token_urlsafe(16)
+        request.headers.update(sign_request(target, None, self._signer, int(time.time()), nonce))
+        yield request
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a log from the chain: its keys, everything anchored by size, and the consortium's witnesses."""
+
+    origin: str
+    keys: LogKeys
+    anchored: Mapping[int, AnchoredRoot]
+    witnesses: Sequence[VerifierKey]
+    quorum: int
+
+
+def audit_remote(
+    node: Node,
+    urls: Sequence[str],
+    department: str | None = None,
+    *,
+    bearer: str | None = None,
+    signer: Signer | None = None,
+    sample: int | None = None,
+    seed: int = 0,
+    begin: Begin = lambda _: lambda _: None,
+) -> NodeAudit:
+    """Audits every log that is served at `urls`, or one department's. `node` is the auditor's own: its chain is asked.
+
+    `bearer` or `signer`: who asks; neither: hashes alone are read. Raises ChainUnreachable, CouldNotRun where a URL
+    does not answer, Refusal where no log is served.
+    """
+    link = node.connect()
+    link.evidence_log.client.check_identity()
+    trust = export_trust(node)
+    witnesses = [VerifierKey.parse(witness.vkey) for witness in trust.witnesses]
+    headers = {"Authorization": f"Bearer {bearer}"} if bearer is not None else {}
+    auth = Signing(signer) if signer is not None and bearer is None else None
+    reports = []
+    for url in urls:
+        with httpx.Client(base_url=url, headers=headers, auth=auth, timeout=TIMEOUT_S, trust_env=False) as client:
+            for found in link.consortium.departments():
+                if department in (None, found.id):
+                    log_url = LogUrl(client, found.id)
+                    history = link.evidence_log.history(department_bytes(found.id))
+                    known = Known(
+                        found.log_origin,
+                        LogKeys.registered(link.consortium, found.id, found.log_origin),
+                        {anchor.size: anchor for anchor in history},
+                        witnesses,
+                        trust.quorum,
+                    )
+                    report = audit_log_url(log_url, found, known, sample, seed, begin)
+                    reports += [report] if report is not None else []
+    if not reports:
+        raise Refusal(f"no log of {department or 'any department'} is served at {', '.join(urls)}: name its node's URL")
+    return NodeAudit(tuple(reports), None)
+
+
+def audit_log_url(
+    url: LogUrl, department: Department, known: Known, sample: int | None, seed: int, begin: Begin
+) -> LogReport | None:
+    """The audit of one log; None where it is not served there. Raises CouldNotRun."""
+    note = url.checkpoint()
+    if note is None:
+        return None
+    report = LogReport(department.id, known.origin, 0, chain_asked=True, anchored_size=max(known.anchored, default=0))
+    try:
+        # 1
+        checkpoint, _ = open_checkpoint_by(note, known.keys.log)
+        if checkpoint.origin != known.origin:
+            raise Malformed("checkpoint", "is of another log")
+    except YunxiError as error:
+        report.add("checkpoint-changed", "checkpoint", f"the checkpoint that is served: {error}", 0)
+        return report
+    report.size, report.checkpoints = checkpoint.size, 1
+    _check_witnesses(report, note, checkpoint, known)
+    # 2
+    if report.anchored_size > checkpoint.size:
+        sentence = f"size {checkpoint.size:,} is served as the newest, the chain holds {report.anchored_size:,}"
+        report.add("rolled-back", f"size {checkpoint.size}", sentence, checkpoint.size)
+    progress = begin(LogRow(0, department.id, known.origin, checkpoint.size, checkpoint.root, None))
+    audit = _UrlAudit(url, report, checkpoint, known)
+    try:
+        if sample is None:
+            audit.full(progress)
+        else:
+            audit.sampled(sample, seed, progress)
+    except NotProven as error:
+        report.add("not-served", f"checkpoint {checkpoint.size}", str(error))
+    return report
+
+
+def _check_witnesses(report: LogReport, note: bytes, checkpoint: Checkpoint, known: Known) -> None:
+    where = f"checkpoint {checkpoint.size}"
+    parsed = Note.parse(note)
+    for vkey in known.witnesses:
+        if not parsed.signatures_by(vkey):
+            continue
+        try:
+            verify_cosignature(note, vkey)
+            report.cosignatures += 1
+        except YunxiError as error:
+            sentence = f"the cosignature of {vkey.name} at size {checkpoint.size:,}: {error}"
+            report.add("cosignature-changed", where, sentence, checkpoint.size)
+    if report.cosignatures < known.quorum:
+        sentence = f"only {report.cosignatures} of {known.quorum} witnesses cosigned the checkpoint that is served"
+        report.add("unwitnessed", where, sentence, checkpoint.size)
+
+
+class _UrlAudit:
+    """Reads one log over its URL and adds what does not fit to the report."""
+
+    def __init__(self, url: LogUrl, report: LogReport, checkpoint: Checkpoint, known: Known) -> None:
+        self._url = url
+        self._report = report
+        self._checkpoint = checkpoint
+        self._known = known
+        self._reader = StatementReader()
+        self._newest_time = 0
+        self._open = True
+        self._anchors = sorted(size for size in known.anchored if size <= checkpoint.size)
+
+    def full(self, progress: Callable[[int], None]) -> None:
+        """3 and 4, all of it."""
+        edge, size = Edge(), self._checkpoint.size
+        stops = set(self._anchors)
+        upper: dict[tuple[int, int], TileWrite] = {}
+        for tile in range(-(-size // TILE_WIDTH)):
+            start = tile * TILE_WIDTH
+            leaves = self._leaves(tile, min(TILE_WIDTH, size - start))
+            last = start + len(leaves)
+            passed = self._anchors[bisect_right(self._anchors, start) : bisect_right(self._anchors, last)]
+            for end in sorted({*passed, last}):
+                for write in edge.append(leaves[edge.size - start : end - start]):
+                    if write.level:
+                        upper[write.level, write.index] = write
+                if end in stops:
+                    self._check_anchor(end, edge.root())
+            for place in [place for place, write in upper.items() if write.width == TILE_WIDTH]:
+                self._check_upper(upper.pop(place))
+            progress(len(leaves))
+        for write in upper.values():
+            self._check_upper(write)
+        if edge.root() != self._checkpoint.root:
+            sentence = "the checkpoint that is served does not have the root that the served tiles give"
+            self._report.add("checkpoint-differs", f"checkpoint {size}", sentence, size)
+
+    def sampled(self, count: int, seed: int, progress: Callable[[int], None]) -> None:
+        """3 and 4 for `count` entries, and up to 100 anchored sizes."""
+        size, root = self._checkpoint.size, self._checkpoint.root
+        drawn = draw(size, count, f"{seed}/{self._known.origin}")
+        self._report.sampled = len(drawn)
+        view = TreeView(size, self._url)
+        for tile in sorted({index // TILE_WIDTH for index in drawn}):
+            chosen = [index for index in drawn if index // TILE_WIDTH == tile]
+            leaves = self._leaves(tile, min(TILE_WIDTH, size - tile * TILE_WIDTH), set(chosen))
+            for index in chosen:
+                try:
+                    verify_inclusion(leaves[index % TILE_WIDTH], index, size, view.inclusion_path(index), root)
+                except NotProven as error:
+                    sentence = f"entry {index:,} is not under the checkpoint: {error}"
+                    self._report.add("tile-changed", f"entry {index}", sentence, index)
+            progress(len(chosen))
+        chosen_sizes = random.Random(seed).sample(self._anchors, min(MAX_OLD_SIZES, len(self._anchors)))  # noqa: S311
+        for anchored in sorted({*chosen_sizes, *self._anchors[-1:]}):
+            self._check_anchor(anchored, tree_root(anchored, self._url))
+        if view.root() != root:
+            sentence = "the checkpoint that is served does not have the root that the served tiles give"
+            self._report.add("checkpoint-differs", f"checkpoint {size}", sentence, size)
+
+    def _leaves(self, tile: int, width: int, only: set[int] | None = None) -> list[bytes]:
+        """The hashes of a tile, after its statements were held against them, where they may be read."""
+        leaves = hashes_of(self._url.tile(0, tile, width))
+        statements = self._url.bundle(tile, width) if self._open else None
+        if statements is None:
+            if self._open:
+                sentence = "statements are not for this caller, so hashes alone were read: name an auditor's --token"
+                self._report.add("statements-closed", "entries", sentence)
+            self._open = False
+            return leaves
+        for place, (statement, leaf) in enumerate(zip(statements, leaves, strict=True)):
+            index = tile * TILE_WIDTH + place
+            if only is None or index in only:
+                self._check_entry(index, statement, leaf)
+        return leaves
+
+    def _check_entry(self, index: int, data: bytes, leaf: bytes) -> None:
+        self._report.records += 1
+        where = f"entry {index}"
+        try:
+            if leaf_hash(data) != leaf:
+                raise NotServed("it does not hash to its leaf in the tile")
+            claimed = self._reader.read(data)
+            key = self._known.keys.statement.get(claimed.kid)
+            if key is None or claimed.issuer != self._report.department:
+                raise Malformed("statement", f"names key {claimed.kid[:64]}, which is not the department's")
+            self._report.signatures += 1
+            claimed.verify(cast(Ed25519PublicKey, key.public))
+        except YunxiError as error:
+            self._report.add("statement-changed", where, f"the statement at index {index:,}: {error}", index)
+            return
+        name = claimed.record_id
+        self._newest_time = max(self._newest_time, claimed.issued_at)
+        if not key.valid_at(claimed.issued_at):
+            sentence = f"record {name} is dated outside the interval in which its key was registered"
+            self._report.add("key-not-valid", where, sentence, index, name)
+        elif key.valid_to is not None and self._newest_time >= key.valid_to + LATE_S:
+            self._report.add("dated-back", where, dated_back(name), index, name)
+        behind = bisect_right(self._anchors, index)
+        holding = self._anchors[behind] if behind < len(self._anchors) else None
+        if holding is not None and claimed.issued_at > self._known.anchored[holding].timestamp + APART_S:
+            sentence = f"record {name} is dated after the anchor of size {holding:,}, which holds it"
+            self._report.add("clock-apart", where, sentence, index, name)
+
+    def _check_anchor(self, size: int, root: bytes) -> None:
+        self._report.anchors += 1
+        if self._known.anchored[size].root != root:
+            sentence = f"the chain holds another root for size {size:,} than the served tiles give"
+            self._report.add("root-differs-from-chain", f"size {size}", sentence, size)
+
+    def _check_upper(self, write: TileWrite) -> None:
+        if self._url.tile(write.level, write.index, write.width) != write.data:
+            path = tile_path(write.level, write.index, write.width)
+            index = write.index * TILE_WIDTH ** (write.level + 1)
+            self._report.add("tile-changed", path, f"{path} is not what the tiles below it give", index)
