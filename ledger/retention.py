@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ledger.store.reading import EntryRow, LogRow
 
-ALWAYS_KEPT = ("record.destroyed", "hold.", "matters.", "feed.")
+ALWAYS_KEPT = ("record.destroyed", "hold.", "matters.", "feed.", "audit.")
 """How the types begin that the log could not be read without."""
 
 _PERIOD = re.compile(r"([1-9][0-9]{0,4})([ymd])")

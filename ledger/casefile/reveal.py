@@ -38,8 +38,8 @@ class Reveal:
     def parse(texts: Sequence[str], types: RecordTypes) -> Reveal:
         """Reads any number of `all`, `UNIT,UNIT…` for every type, and `TYPE=UNIT,UNIT…`, `TYPE=all`, `TYPE=none`.
 
-        Where nothing is said for every type, all is shown of the others but who complained. Raises RecordRefused for a type
-        (`unknown-type`) or a unit (`unknown-unit`) that no record type has.
+        Where nothing is said for every type, all is shown of the others but who complained. Raises RecordRefused for a
+        type (`unknown-type`) or a unit (`unknown-unit`) that no record type has.
         """
         general: set[str] | None = None
         by_type: dict[str, frozenset[str] | None] = {}

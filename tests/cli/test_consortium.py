@@ -69,7 +69,7 @@ REFUSALS = {
     "speak for nobody": ("consortium", "approve", "0", "--as", "police"),
     "a number there is none of": ("consortium", "approve", "999", "--as", "fire"),
     "one vote": ("consortium", "propose", "set-votes", "9", "--as", "fire"),
-    "a key of no use": ("department", "rotate", "fire", "--use", "governor"),
+    "a key of no use": ("department", "rotate", "fire", "--use", "master"),
     "a key of nobody": ("department", "rotate", "police", "--use", "log"),
 }
 

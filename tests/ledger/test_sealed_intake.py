@@ -261,12 +261,14 @@ def test_one_name_for_two_keks_is_refused(out: Field) -> None:
 def test_it_shares_the_log_with_the_nodes_own_intake(out: Field) -> None:
     from tests.fixtures.records import submissions
 
-    out.parts.take(submissions(0, 3))
+    own = out.parts.again(out.node_clock)
+    own.take(submissions(0, 3))
     out.intake.submit("fire", [sealed(out, 1)])
-    out.parts.take(submissions(3, 3))
+    own.take(submissions(3, 3))
     out.intake.submit("fire", [sealed(out, 2)])
-    out.parts.check_log(8)
-    assert out.parts.audit().good
+    own.check_log(8)
+    assert own.audit().good
+    own.close()
 
 
 def test_a_tampered_payload_is_named_once_the_department_looks(out: Field) -> None:
