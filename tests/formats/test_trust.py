@@ -177,7 +177,7 @@ OF_ANOTHER_SHAPE: dict[str, Callable[[Document], None]] = {
     "no witnesses member": drop("witnesses"),
     "a quorum of a half": put("quorum", 0.5),
     "a quorum of true": put("quorum", True),
-    "a time-stamp root that is no certificate": put("tsa_roots", ["-----BEGIN PRIVATE KEY-----"]),
+    "a time-stamp root that is no certificate": put("tsa_roots", ["-----BEGIN X509 CRL-----"]),
     "time-stamp roots as text": put("tsa_roots", "-----BEGIN CERTIFICATE-----"),
 }
 
