@@ -17,6 +17,7 @@ from uuid import UUID
 from sqlalchemy import Connection, select
 
 from ledger.errors import NotProven, RecordRefused
+from ledger.formats.casefile import DECISION
 from ledger.formats.manifest import MEDIA_TYPE, NAME, Line, parse_lines
 from ledger.formats.merkle import leaf_hash
 from ledger.formats.tiles import Edge
@@ -24,7 +25,6 @@ from ledger.seal import Sealed
 from ledger.sequencer import Head, read_edge
 from ledger.store.models import case_entries, entries, index_of, position_of
 
-DECISION = "decision.made"
 MAX_FILES = 49
 """Attachments that a decision may bring itself: its manifest is one more, and a record has 50 at most."""
 

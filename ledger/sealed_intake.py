@@ -47,11 +47,11 @@ from ledger.admission import (
 from ledger.attachments import StoredBlob
 from ledger.crypto.envelope import WRAPPED_KEK_BYTES, WRAPPED_KEY_BYTES, check_payload
 from ledger.errors import HistoryRefused, Malformed, RecordRefused, SignatureInvalid, StorageFailed
+from ledger.formats.casefile import DECISION
 from ledger.formats.encoding import b64url_decode
 from ledger.formats.jwk import kid_of
 from ledger.formats.merkle import leaf_hash
 from ledger.formats.sdjwt import STATEMENT_CLAIMS, Statement, parse_statement
-from ledger.freeze import DECISION
 from ledger.keks import KekRing, StoredKek
 from ledger.keys import KeyAgent
 from ledger.matters import Matters

@@ -18,12 +18,13 @@ from ledger.crypto.blind import content_key, content_mark
 from ledger.crypto.envelope import check_payload, open_payload, unwrap_data_key
 from ledger.errors import NotProven, RecordRefused, SealedElsewhere, YunxiError
 from ledger.forgetting import DESTROYED, find_destruction, is_emptied
+from ledger.formats.casefile import DECISION
 from ledger.formats.encoding import b64url_decode
 from ledger.formats.manifest import NAME
 from ledger.formats.merkle import leaf_hash
 from ledger.formats.sdjwt import Presentation, open_disclosures, parse_statement
 from ledger.formats.tiles import tree_root
-from ledger.freeze import DECISION, case_lines, check_manifest
+from ledger.freeze import case_lines, check_manifest
 from ledger.holds import LIFTED, PLACED, scopes_of
 from ledger.records import split_disclosures
 from ledger.store.models import position_of

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, func, select
 from ledger.casefile.reveal import Reveal
 from ledger.casefile.spool import Piece, Spool
 from ledger.casefile.words import is_date, is_line
+from ledger.disclosures import MADE, RECEIVED, REFUSED
 from ledger.errors import CouldNotRun, PayloadInvalid, SealedElsewhere
 from ledger.formats.casefile import DECISION, MAX_ITEMS, Gap, Named, named_records
 from ledger.formats.checkpoint import Checkpoint
@@ -32,17 +33,11 @@ from ledger.receipts import make_receipts
 from ledger.store.models import case_entries, position_of
 from ledger.store.reading import EntryRow, LogRow, read_logs, read_positions
 
-RECEIVED, REFUSED, MISSING, ATTACHED, FILED = (
-    "disclosure.received",
-    "disclosure.refused",
-    "participant.missing",
-    "record.attached",
-    "case.filed",
-)
+MISSING, ATTACHED, FILED = "participant.missing", "record.attached", "case.filed"
 EXPORTED = "casefile.exported"
 _ROWS = 100
 _SECONDS_AN_HOUR = 3600
-_PAGES = (RECEIVED, "disclosure.made")
+_PAGES = (RECEIVED, MADE)
 """Their attachments are pages of presentations, which stand in the case file as items of their own."""
 
 

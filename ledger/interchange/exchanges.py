@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
+from ledger.disclosures import MADE, RECEIVED
 from ledger.errors import Refusal, YunxiError
 from ledger.formats.sdjwt import serialize_presentation
 from ledger.formats.trust import Department, Trust
@@ -26,7 +27,7 @@ from ledger.receipts import make_receipt
 from ledger.timestamps.authority import ask
 from ledger.trust import export_trust
 
-TYPES = ("disclosure.made", "disclosure.received")
+TYPES = (MADE, RECEIVED)
 MAX_BYTES = 64 * 1024 * 1024
 _TEXT, _JSON = "text/plain", "application/json"
 

@@ -26,25 +26,13 @@ from ledger.store.models import case_entries, entries, log_of
 from ledger.store.reading import StoredTiles, read_logs
 from ledger.submission import Acknowledged, AttachmentSource, Refused, Submission
 from tests.fixtures.parts import TYPES, Parts
-from tests.fixtures.records import report
+from tests.fixtures.records import penalty, report
 
 CASE, OTHER = "望消立〔2026〕1号", "望消立〔2026〕2号"
 
 
 def decision(**changes: Any) -> dict[str, Any]:
-    return {
-        "type": "decision.made",
-        "v": 1,
-        "matter": "330299-XF-001",
-        "case": CASE,
-        "officers": [{"id": "XF0001", "name": "甲一"}, {"id": "XF0002", "name": "乙二"}],
-        "subjects": [{"kind": "uscc", "value": "91350100M000100Y43", "name": "望澜某某有限公司"}],
-        "occurred_at": "2026-03-02T09:15:00+08:00",
-        "decision_number": "望消罚〔2026〕1号",
-        "outcomes": ["fine"],
-        "fine_fen": 500000,
-        **changes,
-    }
+    return penalty(**{"case": CASE, **changes})
 
 
 def evidence(number: int, case: str | None = CASE) -> dict[str, Any]:
