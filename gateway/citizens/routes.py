@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from gateway.access import allow, public
@@ -21,6 +21,8 @@ from gateway.citizens.page import citizens_page
 from gateway.citizens.reading import Served, served
 from gateway.operations.remote import address_of
 from gateway.peers.directory import PeerDirectory
+from gateway.proceedings.views import Body
+from gateway.records.schemas import RecordId as RecordIdText
 from gateway.records.service import instant
 from gateway.site import SiteOf
 from ledger.errors import ChainUnreachable
@@ -31,31 +33,27 @@ router = APIRouter(tags=["citizens"])
 Anybody = Annotated[Caller | None, public()]
 Issuer = Annotated[Caller, allow(OFFICER, SUPERVISOR, SYSTEM)]
 RecordId = Annotated[UUID, Path(description="the id of a decision")]
-RecordText = Annotated[str, Field(pattern="^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", description="a record's id")]
 LinkId = Annotated[str, Path(pattern="^[0-9a-f]{16}$", description="the id of a link, which opens nothing")]
 
 _PAGE: dict[int | str, dict[str, Any]] = {200: {"content": {"text/html": {"schema": {"type": "string"}}}}}
 
 
-class Asked(BaseModel):
+class Asked(Body):
     """The token of a code."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     token: Annotated[str, Field(pattern="^[A-Za-z0-9_-]{21}[AQgw]$", description="16 bytes, base64url")]
 
 
-class Bound(BaseModel):
+class Bound(Body):
     """The decision that a code leads to."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-    record: RecordText
+    record: RecordIdText
 
 
-class NewLink(BaseModel):
+class NewLink(Body):
     """Where people reach the node, and the decision if it is sealed already."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-    record: RecordText | None = None
+    record: RecordIdText | None = None
     address: Annotated[str, Field(max_length=200, pattern=r"^https://[^\x00-\x20/?#@]+/?$")]
 
 
