@@ -186,14 +186,14 @@ class CliqueNetwork:
     # -- processes
 
     def up(self) -> None:
-        """Start every node that is down, see them peered and a block sealed. Raises ChainUnreachable."""
+        """Start every node that is down, see them peered and blocks coming. Raises ChainUnreachable."""
         for index in range(len(self.plan.nodes)):
             if self._pid(index) is None:
                 self._launch(index)
         for index in range(len(self.plan.nodes)):
             self._await_answer(index)
         self.await_peers()
-        self.await_blocks(1)
+        self.resume()
 
     def start(self, index: int) -> None:
         """Start a node that is down, and see it peered with those it may see and that are up."""
