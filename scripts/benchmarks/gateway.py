@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from benchmarks.base import DEPARTMENT, MILLION, Options, Row, record
-from benchmarks.postgres import VARIABLE, database
+from benchmarks.postgres import database, durable_server
 from ledger.chain import embedded
 from ledger.departments import add_department
 from ledger.http_signatures import Target, sign_request
@@ -82,7 +82,7 @@ def measure(options: Options) -> Iterator[Row]:
     """Single records, records by the hundred, and reading one's own; a quarter of `options.records` requests of the
     first."""
     yield from _measure(options, DEFAULT_DATABASE, 1)
-    if server := os.environ.get(VARIABLE):
+    if server := durable_server():
         with database(server) as url:
             for row in _measure(options, url, 2):
                 yield replace(row, what=f"PostgreSQL, 2 workers: {row.what}")

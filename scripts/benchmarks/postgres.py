@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,8 +25,8 @@ RUNS = 3
 
 def measure(options: Options) -> Iterator[Row]:
     """Each run in a database of its own; nothing when there is no server."""
-    server = os.environ.get(VARIABLE)
-    if not server:
+    server = durable_server()
+    if server is None:
         return
     batch = min(options.batch, 500)
     runs = RUNS if options.rounds > 5 else 1
@@ -68,6 +69,21 @@ def _work(directory: Path, url: str, worker: int, batch: int, ready: Barrier, do
     done.wait(300)
     assert all(isinstance(outcome, Acknowledged) for outcome in outcomes)
     ledger.database.close()
+
+
+def durable_server() -> str | None:
+    """The URL of the server to measure on. None where none is named, or one that acknowledges before its disk does."""
+    server = os.environ.get(VARIABLE)
+    if not server:
+        return None
+    engine = create_engine(make_url(server).set(drivername="postgresql+psycopg"))
+    with engine.connect() as connection:
+        durable = connection.scalar(text("SHOW fsync")) == "on"
+    engine.dispose()
+    if not durable:
+        words = f"left out: the server of {VARIABLE} does not wait for its disk; use `scripts/services start durable`"
+        print(words, file=sys.stderr)
+    return server if durable else None
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from ledger.chain.client import ChainClient
 from ledger.chain.contracts import Addresses, ConsortiumContract, EvidenceLogContract, deploy
 from ledger.chain.embedded import create, ensure_running, stop
 from ledger.chain.embedded.directory import read_state
+from tests.fixtures.processes import gone
 
 WORKER = Path(__file__).with_name("anchor_worker.py")
 
@@ -94,20 +95,6 @@ def end(directory: Path) -> None:
         assert gone(state.pid), f"daemon {state.pid} was left behind"
 
 
-def gone(pid: int, seconds: float = 10) -> bool:
-    """Whether the process ends within `seconds`."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        if Path(f"/proc/{pid}/stat").exists() and Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] == "Z":
-            return True
-        time.sleep(0.02)
-    return False
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _short_idle() -> Iterator[None]:
     # whatever happens to the test run, its daemons end
@@ -152,11 +139,6 @@ def worker() -> Any:
 @pytest.fixture
 def worker_path() -> Path:
     return WORKER
-
-
-@pytest.fixture
-def wait_gone() -> Callable[[int], bool]:
-    return gone
 
 
 Hook = Callable[[str, list[Any], Callable[[], dict[str, Any]]], dict[str, Any]]

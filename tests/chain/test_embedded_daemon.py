@@ -23,6 +23,7 @@ from ledger.chain.client import ChainClient
 from ledger.chain.embedded import create, describe, ensure_running, running_url, stop
 from ledger.chain.embedded.directory import STATE, read_state
 from ledger.errors import ChainUnreachable, HistoryRefused, NodeMissing, StorageFailed
+from tests.fixtures.processes import gone
 
 
 def transfer(client: ChainClient, account: Any) -> bytes:
@@ -78,7 +79,7 @@ def test_a_chain_goes_on_after_a_restart(directory: Path) -> None:
     client.close()
 
 
-def test_kill_9_loses_nothing_that_was_acknowledged(directory: Path, wait_gone: Any) -> None:
+def test_kill_9_loses_nothing_that_was_acknowledged(directory: Path) -> None:
     account = Account.create()
     for count in range(1, 4):
         client = ChainClient(ensure_running(directory))
@@ -86,7 +87,7 @@ def test_kill_9_loses_nothing_that_was_acknowledged(directory: Path, wait_gone: 
         state = read_state(directory)
         assert state is not None
         os.kill(state.pid, signal.SIGKILL)
-        assert wait_gone(state.pid)
+        assert gone(state.pid)
         assert read_state(directory) == state  # stale, and it must not matter
         client.close()
         client = ChainClient(ensure_running(directory))
@@ -144,18 +145,16 @@ def test_a_stranger_on_the_remembered_port_is_not_taken_for_the_chain(directory:
         thread.join()
 
 
-def test_an_idle_daemon_ends_by_itself(directory: Path, monkeypatch: pytest.MonkeyPatch, wait_gone: Any) -> None:
+def test_an_idle_daemon_ends_by_itself(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("YUNXI_CHAIN_IDLE_SECONDS", "0.4")
     ensure_running(directory)
     state = read_state(directory)
-    assert state is not None and wait_gone(state.pid)
+    assert state is not None and gone(state.pid)
     assert running_url(directory) is None
     ensure_running(directory)
 
 
-def test_a_directory_replaced_under_the_daemon_ends_it_and_nothing_is_acknowledged(
-    directory: Path, wait_gone: Any
-) -> None:
+def test_a_directory_replaced_under_the_daemon_ends_it_and_nothing_is_acknowledged(directory: Path) -> None:
     client = ChainClient(ensure_running(directory), describe(directory).chain_id)
     account = Account.create()
     raw, _ = client.sign(account, account.address, b"", gas=21_000)
@@ -164,7 +163,7 @@ def test_a_directory_replaced_under_the_daemon_ends_it_and_nothing_is_acknowledg
     shutil.rmtree(directory)
     with pytest.raises(ChainUnreachable):
         client.send_raw(raw)
-    assert wait_gone(state.pid)
+    assert gone(state.pid)
     with pytest.raises(NodeMissing):
         ensure_running(directory)
     create(directory)  # the reset: another chain in the same place

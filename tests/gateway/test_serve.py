@@ -30,6 +30,7 @@ from ledger.keys import FileKeyAgent
 from tests.fixtures.command import Yunxi, log_size
 from tests.fixtures.gateway import Signing
 from tests.fixtures.nodes import Built, end_chain
+from tests.fixtures.processes import gone
 from tests.fixtures.records import report
 
 pytestmark = pytest.mark.xdist_group("serve")
@@ -183,10 +184,6 @@ def children(pid: int) -> list[int]:
     return [child for child in map(int, text) if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
-def alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists() and "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-
-
 @pytest.mark.slow
 def test_several_processes_share_the_work_and_end_with_the_first(node: Path) -> None:
     with serving(node, "--workers", "2") as server, server.client() as client:
@@ -213,10 +210,7 @@ def test_several_processes_share_the_work_and_end_with_the_first(node: Path) -> 
         ready(server, client)
         workers = children(server.process.pid)
         server.process.kill()
-        deadline = time.monotonic() + 60
-        while any(alive(worker) for worker in workers):
-            assert time.monotonic() < deadline, "workers outlive the one that started them"
-            time.sleep(0.1)
+        assert all(gone(worker, 60) for worker in workers), "workers outlive the one that started them"
 
 
 # ---- TLS ---------------------------------------------------------------------------------------------------------
