@@ -8,6 +8,8 @@ import pytest
 
 from tests.fixtures.command import Yunxi, made_node
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yunxi]:

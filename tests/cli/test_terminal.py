@@ -149,6 +149,7 @@ def test_a_network_that_is_not_there_is_said_and_costs_nothing(hands: Hands) -> 
     assert hands.field.good("terminal", "submit", "--node", "node", "--json").json()["acknowledged"] == 1
 
 
+@pytest.mark.slow
 def test_a_revoked_terminal_is_refused_and_its_records_stay_proven(hands: Hands) -> None:
     node, lost = hands.yunxi, Hands(hands.yunxi, "lost")
     lost.enrol("pda-70")

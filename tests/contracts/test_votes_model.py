@@ -278,7 +278,7 @@ quick = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 def test_chain_and_model_agree(founding, refusal):
     run_state_machine_as_test(
-        machine_on(founding, refusal), settings=settings(max_examples=12, stateful_step_count=15, **quick)
+        machine_on(founding, refusal), settings=settings(max_examples=6, stateful_step_count=15, **quick)
     )
 
 

@@ -202,6 +202,7 @@ def test_after_a_while_it_is_deleted(desk: Desk) -> None:
 # ---- with what other departments really gave ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_case_between_departments_from_filing_to_recall(tmp_path: Path) -> None:
     with exchange(tmp_path / "node", automatic=True) as world:
         world.grant(purposes=("case-investigation",), case_kinds=("ordinary",))

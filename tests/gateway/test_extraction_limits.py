@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import select
 
 from gateway.caller import PEER, Caller
@@ -59,6 +60,7 @@ def meet_before_the_first(owners: list[Owner]) -> None:
         owner._page_records = PAGE
 
 
+@pytest.mark.slow
 def test_two_processes_never_give_more_than_a_grants_day(tmp_path: Path) -> None:
     with exchange(tmp_path / "node") as world:
         world.submit(2 * PAGE)

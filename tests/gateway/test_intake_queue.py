@@ -172,7 +172,7 @@ def test_one_item_larger_than_a_batch_goes_alone_and_larger_than_the_pool_when_i
         batches.append(list(items))
         return list(items)
 
-    pool = Pool("test", work, batch=10, seconds=5, capacity=20, weigh=lambda item: item)
+    pool = Pool("test", work, batch=10, seconds=0.5, capacity=20, weigh=lambda item: item)
     assert pool.put(50).result(30) == 50
     futures = [pool.put(item) for item in (4, 4, 4, 3)]
     assert [future.result(30) for future in futures] == [4, 4, 4, 3]

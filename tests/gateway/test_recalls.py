@@ -259,6 +259,7 @@ def test_open_ones_come_first_and_pages_go_on(world: Exchange) -> None:
     assert [each["id"] for each in first["items"] + second["items"]] == [each["id"] for each in items]
 
 
+@pytest.mark.slow
 def test_killed_between_disclosure_and_notice_it_is_told_after_the_restart(tmp_path: Any) -> None:
     """The first process has no workers: it dies with everything on record and nothing told."""
     directory = tmp_path / "node"

@@ -147,6 +147,7 @@ def test_what_is_under_way_is_answered_before_it_ends(node: Path) -> None:
     assert log_size(node, "fire") - size >= len({outcome["id"] for outcome in good})
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_nothing_acknowledged_is_lost(node: Path) -> None:
     acknowledged: dict[str, str] = {}
     for attempt in range(3):
@@ -288,6 +289,7 @@ def test_over_tls_a_pinned_department_must_come_with_its_certificate(node: Path,
 # ---- what does not start -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_cannot_be_served_is_said_in_one_sentence(node: Path, tmp_path: Path) -> None:
     yunxi = Yunxi(tmp_path)
     with socket.socket() as taken:

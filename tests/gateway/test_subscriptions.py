@@ -294,6 +294,7 @@ def test_subscriptions_are_a_departments_own_and_their_secret_is_told_once(world
 # ---- nothing is lost ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killed_at_any_point_everything_is_delivered_after_the_restart(tmp_path: Path) -> None:
     directory = tmp_path / "node"
     make_node(directory, [OWNER, OTHER]).close()

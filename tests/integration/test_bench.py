@@ -36,6 +36,7 @@ def check_rows(report: dict) -> None:
         assert all(math.isfinite(row[name]) and row[name] > 0 for name in ("best", "median")), row
 
 
+@pytest.mark.slow
 def test_a_run_says_where_and_what_was_measured(tmp_path):
     report = run(tmp_path, "--records", "30", "--only", *sorted(ALWAYS))
     assert set(report) == {"format", "date", "machine", "versions", "sizes", "rows"}
@@ -47,6 +48,7 @@ def test_a_run_says_where_and_what_was_measured(tmp_path):
     check_rows(report)
 
 
+@pytest.mark.slow
 def test_the_bare_calls_and_every_step_stand_beside_the_real_path(tmp_path):
     report = run(tmp_path, "--records", "20", "--only", "seal")
     named = {row["what"]: row["unit"] for row in report["rows"]}

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ledger.chain import embedded
 from tests.fixtures.command import SCRIPT, Yunxi
 
@@ -14,6 +16,7 @@ QUICKSTART = Path(__file__).parents[2] / "docs" / "quickstart.md"
 BLOCK = re.compile(r"```(sh|csv|toml)\n(.*?)```", re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_quickstart_leads_to_a_verified_receipt(tmp_path: Path) -> None:
     document = QUICKSTART.read_text("utf-8")
     script = ["set -eu"]

@@ -167,6 +167,7 @@ def test_of_two_at_the_same_offset_one_wins(sqlite_parts: Parts, clock: Clock) -
         assert store.find("fire", begun.id).sha256 == sha256(DATA)
 
 
+@pytest.mark.slow
 def test_every_step_may_be_the_last(sqlite_parts: Parts, template: Template) -> None:
     """A real process dies before each of its steps in turn; another goes on, and nothing is lost or doubled."""
     command = [sys.executable, "-m", "tests.ledger.upload_worker"]

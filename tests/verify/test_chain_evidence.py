@@ -325,7 +325,7 @@ def test_a_storage_proof_style_key_is_no_key_of_these_tries() -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_a_flipped_bit_anywhere_is_refused(engine: str, data: st.DataObject) -> None:
     file = good_file(engine)
@@ -335,7 +335,7 @@ def test_a_flipped_bit_anywhere_is_refused(engine: str, data: st.DataObject) -> 
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_a_flipped_bit_inside_is_refused_as_an_invalid_anchor(engine: str, data: st.DataObject) -> None:
     good = AnchorEvidence.parse(good_file(engine))
