@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -158,7 +159,7 @@ class RecordTypes:
             for file in sorted(directory.iterdir(), key=lambda entry: entry.name):
                 if not file.name.endswith(".json") or _is_envelope(file, envelope):
                     continue
-                record_type = _Definition(file, envelope).build()
+                record_type = _built(file.name, _read(file), envelope)
                 key = (record_type.name, record_type.version)
                 if key in types:
                     raise Malformed(f"record type {file.name}", "is defined twice; raise its version instead")
@@ -324,7 +325,7 @@ def _expectation(error: jsonschema_rs.ValidationError, schema: Schema) -> str:
 
 
 def _description(evaluation_path: list[str | int], schema: Schema) -> str | None:
-    envelope = _read(BUILT_IN / _ENVELOPE)
+    envelope = _parse(_ENVELOPE, _read(BUILT_IN / _ENVELOPE))
     document: Schema = schema
     node: Any = schema
     for step in evaluation_path[:-1]:
@@ -353,18 +354,25 @@ _KEYWORDS = frozenset({
 _CONDITIONS = ("contains", "not", "if", "then", "else", "anyOf", "oneOf", "allOf")
 
 
-def _read(file: Path | Traversable) -> Schema:
-    what = f"record type {file.name}"
+def _read(file: Path | Traversable) -> bytes:
     with file.open("rb") as stream:
-        data = stream.read(_MAX_FILE_BYTES + 1)
-    return strictjson.loads_object(data, what=what, max_bytes=_MAX_FILE_BYTES)
+        return stream.read(_MAX_FILE_BYTES + 1)
 
 
-def _is_envelope(file: Path | Traversable, envelope: Schema) -> bool:
+def _parse(name: str, data: bytes) -> Schema:
+    return strictjson.loads_object(data, what=f"record type {name}", max_bytes=_MAX_FILE_BYTES)
+
+
+@lru_cache(maxsize=1024)  # a process may open many nodes, and a type is the same wherever its bytes are
+def _built(name: str, data: bytes, envelope: bytes) -> RecordType:
+    return _Definition(name, _parse(name, data), _parse(_ENVELOPE, envelope)).build()
+
+
+def _is_envelope(file: Path | Traversable, envelope: bytes) -> bool:
     """True for the envelope itself and exact copies of it, which help editors to resolve references."""
     if file.name != _ENVELOPE:
         return False
-    if _read(file) != envelope:
+    if _parse(_ENVELOPE, _read(file)) != _parse(_ENVELOPE, envelope):
         raise Malformed(
             f"record type {_ENVELOPE}", "differs from the ledger's own envelope; remove it or copy it unchanged"
         )
@@ -386,11 +394,11 @@ def _resolve(reference: Any, document: Schema, envelope: Schema) -> tuple[Schema
 class _Definition:
     """One definition file on its way to a RecordType; every complaint names the file."""
 
-    def __init__(self, file: Path | Traversable, envelope: Schema) -> None:
-        self._what = f"record type {file.name}"
-        self._name = file.name
+    def __init__(self, name: str, schema: Schema, envelope: Schema) -> None:
+        self._what = f"record type {name}"
+        self._name = name
         self._envelope = envelope
-        self._schema = _read(file)
+        self._schema = schema
 
     def build(self) -> RecordType:
         # 1. the file's name says type and version, and the schema says the same
