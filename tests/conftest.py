@@ -21,9 +21,9 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from ledger.node import Node  # noqa: E402
-from tests.fixtures.command import end_forker  # noqa: E402
+from tests.fixtures.forking import end_forker  # noqa: E402
 from tests.fixtures.node_databases import ON_POSTGRES, drop_databases  # noqa: E402
-from tests.fixtures.nodes import Built, build, end_chain, remove_nodes_at_rest  # noqa: E402
+from tests.fixtures.nodes import Built, build, end_chain, remove_nodes_at_rest, start_chain  # noqa: E402
 from tests.fixtures.nursery import Nursery  # noqa: E402
 from tests.fixtures.parts import Parts, PostgresServer, SqliteFiles, Template, make_template  # noqa: E402
 from tests.fixtures.terminals import PASSPHRASE, TerminalTemplate, make_terminal  # noqa: E402
@@ -144,9 +144,11 @@ def tampered(built: Built, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def own_node(built: Built, tmp_path: Path) -> Iterator[Node]:
-    """A copy of that node with a chain of its own, which starts when asked for."""
+    """A copy of that node with a running chain of its own."""
     directory = built.copy_with_chain(tmp_path / "own")
+    start_chain(directory)
     opened = built.open(directory)
     yield opened
     opened.close()
     end_chain(directory)
+    assert [key.since for key in built.agent.held("fire", "statement")] == [0], "rotate on a node with its own keys"
