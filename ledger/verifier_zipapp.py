@@ -29,9 +29,12 @@ except ImportError:
     print("This program needs the Python package cryptography: python -m pip install cryptography", file=sys.stderr)
     sys.exit(2)
 
-from ledger.verify.__main__ import main
+try:
+    from ledger.verify.__main__ import main
 
-main()
+    main()
+except KeyboardInterrupt:
+    sys.exit(2)
 '''
 
 

@@ -41,19 +41,22 @@ from ledger.formats.encoding import b64url_decode, b64url_encode
 from ledger.formats.manifest import Line
 from ledger.formats.note import Sign
 from ledger.formats.strictjson import loads_object
-from ledger.formats.zipfiles import HEAD, PAYLOAD
+from ledger.formats.zipfiles import HEAD, MAX_ENTRIES, PAYLOAD
 
 FORMAT, VERSION = "yunxi-case-file", 1
 SIGNATURE_TYPE = "yunxi-case-file+jws"
 SEALED_HEAD = b"YXF"
 """What a case file that is sealed to a court begins with (`ledger.casefile.sealing`)."""
 
-MAX_CASE_BYTES = 256 * 1024 * 1024
-MAX_ITEMS = 250_000
+MAX_CASE_BYTES = 64 * 1024 * 1024
+"""An item takes 600 to 1,300 of them, and eight kilobytes in memory."""
+MAX_CASE_VALUES = 2_500_000
+"""Of case.json: an item with an attachment and a time stamp has 37."""
+MAX_ITEMS = 50_000
 MAX_ATTACHMENTS = 50
 MAX_TIMES = 16
 MAX_TEXT_CHARS = 2_000
-MAX_TAG_BYTES = 256 * 1024 * 1024
+MAX_TAG_BYTES = 64 * 1024 * 1024
 """Of manifest-sha256.txt, and of a decision's manifest."""
 MAX_SMALL_BYTES = 16 * 1024
 """Of bagit.txt, bag-info.txt, tagmanifest-sha256.txt and signature.jws."""
@@ -250,7 +253,7 @@ class CaseFile:
     def parse(data: bytes) -> CaseFile:
         """Reads case.json. Raises Malformed for another shape, unknown members, numbers out of order, a text that is
         not canonical. Nothing of what it says is checked against a record."""
-        value = loads_object(data, what=_WHAT, max_bytes=MAX_CASE_BYTES)
+        value = loads_object(data, what=_WHAT, max_bytes=MAX_CASE_BYTES, max_values=MAX_CASE_VALUES)
         members = _Members(value, "the file")
         if members.take("format") != FORMAT or members.number("v") != VERSION:
             raise Malformed(_WHAT, f"must be {FORMAT}, version {VERSION}")
@@ -676,6 +679,8 @@ def _check_attachments(item: Item) -> None:
 
 
 def _lines(data: bytes, what: str) -> list[str]:
+    if data.count(b"\n") > MAX_ENTRIES:
+        raise Malformed(what, f"has more than {MAX_ENTRIES:,} lines")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ledger.errors import Malformed
 
-INTEGER, OCTETS, OID, SEQUENCE, SET, GENERALIZED_TIME = 0x02, 0x04, 0x06, 0x30, 0x31, 0x18
+INTEGER, BIT_STRING, OCTETS, OID, SEQUENCE, SET, GENERALIZED_TIME = 0x02, 0x03, 0x04, 0x06, 0x30, 0x31, 0x18
 MAX_VALUES = 10_000
 """How many values one reading may split into: a token with a long chain of certificates has a few hundred."""
 

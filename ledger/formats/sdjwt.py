@@ -8,8 +8,9 @@
     digest       = b64url(SHA-256(disclosure's ASCII))                               section 4.2.3
     presentation = statement "~" *(disclosure "~")                                   section 4, no key binding
 
-Only flat object disclosures are used: no `_sd` inside a disclosure, no array elements, no decoy needed, because the
-number of units is the type's and therefore public. `_sd` is sorted, which hides the order of the units.
+Only flat object disclosures are used: no `_sd` inside a disclosure or deeper in a payload (refused: other readers would
+take it for parts of parts), no array elements, no decoy needed, because the number of units is the type's and therefore
+public. `_sd` is sorted, which hides the order of the units.
 Unknown payload members survive and are shown to the reader of `Statement.payload`.
 """
 
@@ -160,6 +161,7 @@ def parse_disclosure(text: str) -> Disclosure:
         raise Malformed("disclosure", "must be a string, a string and an object")
     if unit in STATEMENT_CLAIMS or unit == "..." or not unit:
         raise Malformed("disclosure", f"no unit may be named {unit!r}")
+    _check_flat(members, "disclosure")
     if len(b64url_decode(salt, "disclosure salt")) < SALT_BYTES:
         raise Malformed("disclosure", f"its salt has fewer than {SALT_BYTES} bytes")
     return Disclosure(text=text, salt=salt, unit=unit, members=members)
@@ -182,12 +184,12 @@ def parse_presentation(data: bytes) -> Presentation:
 
 def open_disclosures(statement: Statement, joined: bytes) -> tuple[Disclosure, ...]:
     """The disclosures in `joined` (each followed by ~), held against the statement. Raises as `parse_presentation`."""
+    if joined.count(b"~") > MAX_DISCLOSURES:
+        raise Malformed("presentation", f"more than {MAX_DISCLOSURES:,} disclosures")
     try:
         texts = joined.decode("ascii").split("~")[:-1]
     except UnicodeDecodeError as error:
         raise Malformed("disclosure", "not ASCII") from error
-    if len(texts) > MAX_DISCLOSURES:
-        raise Malformed("presentation", f"more than {MAX_DISCLOSURES:,} disclosures")
     if any(disclosure_digest(text) not in statement.digests for text in texts):
         raise DisclosureInvalid(f"record {statement.record_id}: a part that is shown is not in the statement")
     disclosures = tuple(parse_disclosure(text) for text in texts)
@@ -234,10 +236,22 @@ def _digests(payload: dict[str, Any]) -> frozenset[str]:
     if payload.get("_sd_alg") != DIGEST_ALGORITHM:
         raise Malformed("statement", f"_sd_alg must be {DIGEST_ALGORITHM}")
     digests = _texts(payload, "_sd")
+    _check_flat({name: value for name, value in payload.items() if name != "_sd"}, "statement")
     _texts(payload, "subj")
     if len(set(digests)) != len(digests) or not all(len(d) == 43 for d in digests):
         raise Malformed("statement", "_sd must hold distinct SHA-256 digests")
     return frozenset(digests)
+
+
+def _check_flat(value: Any, what: str) -> None:
+    """Raises Malformed where `value` has, at any depth, what RFC 9901 section 4.2.4 reads as hidden parts."""
+    if isinstance(value, dict):
+        if "_sd" in value or "..." in value:
+            raise Malformed(what, "has hidden parts inside of parts, which are not in use here")
+        value = list(value.values())
+    for inside in value if isinstance(value, list) else ():
+        if isinstance(inside, dict | list):
+            _check_flat(inside, what)
 
 
 def _texts(payload: dict[str, Any], name: str) -> Sequence[str]:

@@ -1,7 +1,8 @@
 """JSON (RFC 8259) as evidence needs it: one reading only, bounded in size and depth.
 
 Refused: bytes that are not UTF-8, a byte order mark, duplicate member names, NaN and infinities (1e999 is one to most
-readers), lone surrogates, integers beyond 2^53-1 (other readers would round them), nesting deeper than `MAX_DEPTH`.
+readers), lone surrogates, integers beyond 2^53-1 (other readers would round them), nesting deeper than `MAX_DEPTH`, and
+more values than the caller allows: a few bytes each in the text, they are up to 240 in memory.
 """
 
 from __future__ import annotations
@@ -16,16 +17,20 @@ from ledger.errors import Malformed
 
 MAX_DEPTH = 32
 MAX_INTEGER = 2**53 - 1
+MAX_VALUES = 500_000
+"""Commas and opening brackets outside of texts: as many as a text holds values, or a few more."""
 
 # a string that does not end is taken whole as well: skipping its first quote would make the search quadratic
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+_DEEPER = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
+_BEFORE_VALUES = frozenset((b"[", b"{", b","))
+_TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
 
 
-def loads(data: bytes, *, what: str, max_bytes: int) -> Any:
+def loads(data: bytes, *, what: str, max_bytes: int, max_values: int = MAX_VALUES) -> Any:
     """The value that `data` holds. Raises Malformed, naming `what`, for anything the module's text refuses."""
     if len(data) > max_bytes:
         raise Malformed(what, f"{len(data):,} bytes is more than the {max_bytes:,} allowed")
-    _check_depth(data, what)
+    _check_shape(data, what, max_values)
     try:
         text = data.decode("utf-8")
         value = json.loads(
@@ -44,38 +49,46 @@ def loads(data: bytes, *, what: str, max_bytes: int) -> Any:
     return value
 
 
-def loads_object(data: bytes, *, what: str, max_bytes: int) -> dict[str, Any]:
+def loads_object(data: bytes, *, what: str, max_bytes: int, max_values: int = MAX_VALUES) -> dict[str, Any]:
     """Like `loads`, for formats whose top is an object."""
-    value = loads(data, what=what, max_bytes=max_bytes)
+    value = loads(data, what=what, max_bytes=max_bytes, max_values=max_values)
     if not isinstance(value, dict):
         raise Malformed(what, "must be a JSON object")
     return value
 
 
-def _check_depth(data: bytes, what: str) -> None:
-    # before parsing: the parser recurses, and its limit is the interpreter's, not ours
-    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+def _check_shape(data: bytes, what: str, max_values: int) -> None:
+    # before parsing: the parser recurses, and its limits are the interpreter's and the machine's, not ours
+    opened = data.count(b"[") + data.count(b"{")
+    if opened <= MAX_DEPTH and opened + data.count(b",") <= max_values:
         return
-    depth = 0
-    for token in _BRACKETS.finditer(data):
-        if token.group() in (b"[", b"{"):
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise Malformed(what, f"nested deeper than {MAX_DEPTH}")
-        elif token.group() in (b"]", b"}"):
-            depth -= 1
+    depth = values = 0
+    for found in _TOKENS.finditer(data):
+        token = found.group()
+        depth += _DEEPER.get(token, 0)
+        values += token in _BEFORE_VALUES
+        if depth > MAX_DEPTH:
+            raise Malformed(what, f"nested deeper than {MAX_DEPTH}")
+        if values > max_values:
+            raise Malformed(what, f"holds more than {max_values:,} values")
 
 
 def _unique(what: str) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
         if len(value) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise Malformed(what, f"member {twice[:64]!r} stands twice")
+            _refuse_twice(pairs, what)
         return value
 
     return build
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]], what: str) -> None:
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise Malformed(what, f"member {name[:64]!r} stands twice")
+        seen.add(name)
 
 
 def _no_constant(what: str) -> Callable[[str], NoReturn]:

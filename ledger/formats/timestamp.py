@@ -18,7 +18,8 @@ Verifying a token, given the data and the roots that are trusted:
     6. The certificate is for time-stamping and nothing else, critically so (RFC 3161 section 2.3).
     7. A chain leads from it to a trusted root; every certificate in it was valid at the token's time.
 
-Not checked: whether a certificate was revoked, which no file can tell for ever; name constraints and policies of CAs.
+Which signatures count, and what is not checked of certificates, `certificate` says. Not checked either: whether one
+was revoked, which no file can tell for ever.
 """
 
 from __future__ import annotations
@@ -31,45 +32,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ledger.errors import Malformed, NotProven
+from ledger.formats.certificate import Algorithm, Certificate, chain_of, read_algorithm, read_digest, readable
 from ledger.formats.der import GENERALIZED_TIME, INTEGER, OCTETS, OID, SEQUENCE, SET, Fields, Value, context, read_der
 
 MAX_TOKEN_BYTES = 64 * 1024
-MAX_CHAIN = 6
-"""Certificates from the signer to the root, both counted."""
+MAX_CERTIFICATES = 32
+"""Of those that a token may carry."""
 
 _WHAT = "time-stamp token"
 _MAX_ACCURACY_BYTES = 6
 _SIGNED_DATA, _TST_INFO = "1.2.840.113549.1.7.2", "1.2.840.113549.1.9.16.1.4"
 _CONTENT_TYPE, _MESSAGE_DIGEST = "1.2.840.113549.1.9.3", "1.2.840.113549.1.9.4"
 _SIGNING_CERTIFICATE, _SIGNING_CERTIFICATE_V2 = "1.2.840.113549.1.9.16.2.12", "1.2.840.113549.1.9.16.2.47"
-_RSA, _ED25519 = "1.2.840.113549.1.1.1", "1.3.101.112"
-_DIGESTS = {
-    "2.16.840.1.101.3.4.2.1": "sha256",
-    "2.16.840.1.101.3.4.2.2": "sha384",
-    "2.16.840.1.101.3.4.2.3": "sha512",
-}
-_SIGNATURES = {  # signature algorithm to digest; RSA and Ed25519 alone leave it to the digest algorithm
-    "1.2.840.113549.1.1.11": "sha256",
-    "1.2.840.113549.1.1.12": "sha384",
-    "1.2.840.113549.1.1.13": "sha512",
-    "1.2.840.10045.4.3.2": "sha256",
-    "1.2.840.10045.4.3.3": "sha384",
-    "1.2.840.10045.4.3.4": "sha512",
-}
-_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
-    "sha256": hashes.SHA256,
-    "sha384": hashes.SHA384,
-    "sha512": hashes.SHA512,
-}
-# what the library raises for a certificate that is none, at once or when a part of it is first looked at
-_UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension, UnsupportedAlgorithm)
 _TIME = re.compile(rb"(\d{14})(?:\.(\d{1,6}))?Z")
 
 
@@ -90,7 +69,8 @@ class Timestamp:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as it was parsed; nothing of it is verified."""
+    """A token as it was parsed; nothing of it is verified. `certificates` are DER, and need not be any: they are not
+    signed, and only those count that lead from the signer to a root."""
 
     imprint: bytes
     imprint_digest: str
@@ -100,12 +80,12 @@ class Token:
     serial: int
     nonce: int | None
     content: bytes
-    certificates: tuple[x509.Certificate, ...]
+    certificates: tuple[bytes, ...]
     signer: bytes
     attributes: dict[str, Value]
     attributes_encoded: bytes
     digest: str
-    signature_algorithm: str
+    algorithm: Algorithm
     signature: bytes
 
 
@@ -116,7 +96,8 @@ def token_of(response: bytes) -> bytes:
     token = fields.maybe(SEQUENCE)
     fields.end()
     if status not in (0, 1) or token is None:
-        raise NotProven(f"the time-stamping authority did not grant a token (status {status})")
+        said = status if 0 <= status < 100 else "unknown"
+        raise NotProven(f"the time-stamping authority did not grant a token (status {said})")
     return token.encoded
 
 
@@ -138,7 +119,10 @@ def parse_token(data: bytes) -> Token:
     signed.end()
     if len(signers) != 1:
         raise Malformed(_WHAT, f"has {len(signers)} signers instead of one")
-    return _token(content, _certificates(certificates), signers[0].fields())
+    offered = () if certificates is None else tuple(found.encoded for found in certificates.values())
+    if len(offered) > MAX_CERTIFICATES:
+        raise Malformed(_WHAT, f"carries more than {MAX_CERTIFICATES} certificates")
+    return _token(content, offered, signers[0].fields())
 
 
 def verify_token(data: bytes, stamped: bytes, roots: Sequence[x509.Certificate]) -> Timestamp:
@@ -161,19 +145,25 @@ def verify_token(data: bytes, stamped: bytes, roots: Sequence[x509.Certificate])
         # 6
         _check_purpose(certificate)
         # 7
-        chain = _chain(certificate, token.certificates, roots, token.time)
-        expires = min(link.not_valid_after_utc for link in chain)
-        names = certificate.subject.rfc4514_string(), chain[-1].subject.rfc4514_string()
-    except _UNREADABLE as error:
+        trusted = [Certificate.read(root.public_bytes(Encoding.DER)) for root in roots]
+        chain = chain_of(certificate, readable(token.certificates), trusted, token.time)
+    except Malformed as error:
+        if error.what == _WHAT:
+            raise
         raise Malformed(_WHAT, "holds a certificate that cannot be read") from error
+    expires = min(link.parsed.not_valid_after_utc for link in chain)
+    names = certificate.name, chain[-1].name
     return Timestamp(token.time, expires, token.accuracy, *names, token.policy, token.serial)
 
 
 def read_roots(pems: Sequence[str]) -> list[x509.Certificate]:
     """Certificates in PEM, as the trust file's `tsa_roots` holds them. Raises Malformed."""
     try:
-        return [found for pem in pems for found in x509.load_pem_x509_certificates(pem.encode())]
-    except ValueError as error:
+        found = [each for pem in pems for each in x509.load_pem_x509_certificates(pem.encode())]
+        for each in found:
+            Certificate.read(each.public_bytes(Encoding.DER))
+        return found
+    except (ValueError, Malformed) as error:
         raise Malformed("trust file", "tsa_roots holds what is no certificate") from error
 
 
@@ -183,12 +173,12 @@ def _read(data: bytes) -> Value:
     return read_der(data, _WHAT)
 
 
-def _token(content: bytes, certificates: tuple[x509.Certificate, ...], signer: Fields) -> Token:
+def _token(content: bytes, certificates: tuple[bytes, ...], signer: Fields) -> Token:
     signer.take(INTEGER)
     sid = signer.take()
-    digest = _digest(signer.take())
+    digest = read_digest(signer.take())
     attributes = signer.take(context(0))
-    algorithm = _algorithm(signer.take())
+    algorithm = read_algorithm(signer.take())
     signature = signer.take(OCTETS).content
     signer.maybe(context(1))
     signer.end()
@@ -197,7 +187,7 @@ def _token(content: bytes, certificates: tuple[x509.Certificate, ...], signer: F
         raise Malformed(_WHAT, "has a TSTInfo of another version than 1")
     policy = info.take(OID).oid()
     imprint = info.take().fields()
-    imprint_digest, imprinted = _digest(imprint.take()), imprint.take(OCTETS).content
+    imprint_digest, imprinted = read_digest(imprint.take()), imprint.take(OCTETS).content
     imprint.end()
     serial = info.take(INTEGER).integer()
     time = _time(info.take(GENERALIZED_TIME).content)
@@ -222,7 +212,7 @@ def _token(content: bytes, certificates: tuple[x509.Certificate, ...], signer: F
         # what is signed is the set with a set's own tag (RFC 5652 section 5.4)
         attributes_encoded=bytes([SET]) + attributes.encoded[1:],
         digest=digest,
-        signature_algorithm=algorithm,
+        algorithm=algorithm,
         signature=signature,
     )
 
@@ -239,43 +229,36 @@ def _attributes(attributes: Value) -> dict[str, Value]:
     return found
 
 
-def _certificates(value: Value | None) -> tuple[x509.Certificate, ...]:
-    try:
-        return tuple(x509.load_der_x509_certificate(found.encoded) for found in (value.values() if value else ()))
-    except _UNREADABLE as error:
-        raise Malformed(_WHAT, "holds what is no certificate") from error
-
-
-def _signer_certificate(token: Token) -> x509.Certificate:
+def _signer_certificate(token: Token) -> Certificate:
     named = token.attributes.get(_SIGNING_CERTIFICATE_V2) or token.attributes.get(_SIGNING_CERTIFICATE)
     if named is None:
         raise NotProven("the time stamp does not name its signer's certificate among what is signed")
     first = named.fields().take().fields().take().fields()  # certs, the first ESSCertID
     if _SIGNING_CERTIFICATE_V2 in token.attributes:
         algorithm = first.maybe(SEQUENCE)
-        digest = "sha256" if algorithm is None else _digest(algorithm)
+        digest = "sha256" if algorithm is None else read_digest(algorithm)
     else:
         digest = "sha1"  # what RFC 2634 fixes; the certificate must also be the one that the signer id names
     wanted = first.take(OCTETS).content
-    for certificate in token.certificates:
-        encoded = certificate.public_bytes(Encoding.DER)
-        fits = hashlib.new(digest, encoded, usedforsecurity=digest != "sha1").digest() == wanted
-        if fits and _is_signer(token.signer, certificate):
-            return certificate
+    for encoded in token.certificates:
+        if hashlib.new(digest, encoded, usedforsecurity=digest != "sha1").digest() == wanted:
+            certificate = Certificate.read(encoded)
+            if _is_signer(token.signer, certificate):
+                return certificate
     raise NotProven("the time stamp does not carry the certificate of its signer")
 
 
-def _is_signer(sid: bytes, certificate: x509.Certificate) -> bool:
+def _is_signer(sid: bytes, certificate: Certificate) -> bool:
     value = read_der(sid, _WHAT)
     if value.tag == 0x80:  # [0] subject key identifier
         try:
-            found = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+            found = certificate.parsed.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
         except x509.ExtensionNotFound:
             return False
         return found.value.digest == value.content
     fields = value.fields()
     issuer, serial = fields.take(SEQUENCE).encoded, fields.take(INTEGER).integer()
-    return issuer == certificate.issuer.public_bytes() and serial == certificate.serial_number
+    return (issuer, serial) == (certificate.issuer, certificate.serial)
 
 
 def _check_attributes(token: Token) -> None:
@@ -286,83 +269,22 @@ def _check_attributes(token: Token) -> None:
         raise NotProven("the time stamp's content is not what its authority signed")
 
 
-def _check_signature(token: Token, certificate: x509.Certificate) -> None:
-    key, name = certificate.public_key(), _SIGNATURES.get(token.signature_algorithm, token.digest)
-    algorithm, signed = _HASHES[name](), token.attributes_encoded
+def _check_signature(token: Token, certificate: Certificate) -> None:
+    if certificate.key_kind is None:
+        raise NotProven("the time stamp's signer has a key of a kind that is not accepted (RSA from 2048 bits, EC)")
     try:
-        if isinstance(key, rsa.RSAPublicKey) and key.key_size >= 2048:
-            key.verify(token.signature, signed, padding.PKCS1v15(), algorithm)
-        elif isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(token.signature, signed, ec.ECDSA(algorithm))
-        elif isinstance(key, ed25519.Ed25519PublicKey):
-            key.verify(token.signature, signed)
-        else:
-            raise NotProven("the time stamp's signer has a key of a kind that is not accepted (RSA from 2048 bits, EC)")
+        certificate.verify(token.algorithm, token.digest, token.signature, token.attributes_encoded)
     except InvalidSignature as error:
         raise NotProven("the time stamp is not signed by its authority: it was changed") from error
 
 
-def _check_purpose(certificate: x509.Certificate) -> None:
+def _check_purpose(certificate: Certificate) -> None:
     try:
-        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+        usage = certificate.parsed.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
     except x509.ExtensionNotFound as error:
         raise NotProven("the time stamp's certificate is not one for time-stamping") from error
     if not usage.critical or list(usage.value) != [ExtendedKeyUsageOID.TIME_STAMPING]:
         raise NotProven("the time stamp's certificate is not one for time-stamping alone")
-
-
-def _chain(
-    certificate: x509.Certificate,
-    offered: Sequence[x509.Certificate],
-    roots: Sequence[x509.Certificate],
-    time: datetime,
-) -> list[x509.Certificate]:
-    """The certificates from the signer to a trusted root."""
-    chain = [certificate]
-    while len(chain) < MAX_CHAIN:
-        _check_valid(chain[-1], time)
-        if chain[-1] in roots:
-            return chain
-        issuers = [found for found in (*roots, *offered) if found not in chain and _issued(chain[-1], found)]
-        if not issuers or not (issuers[0] in roots or _is_ca(issuers[0])):
-            break
-        chain.append(issuers[0])
-    raise NotProven("no chain leads from the time stamp to an authority that the trust file names (`tsa_roots`)")
-
-
-def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
-
-
-def _is_ca(certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return False
-
-
-def _check_valid(certificate: x509.Certificate, time: datetime) -> None:
-    if not certificate.not_valid_before_utc <= time <= certificate.not_valid_after_utc:
-        raise NotProven("a certificate behind the time stamp was not valid at the time that it states")
-
-
-def _algorithm(value: Value) -> str:
-    fields = value.fields()
-    found = fields.take(OID).oid()
-    if found not in _SIGNATURES and found not in (_RSA, _ED25519):
-        raise Malformed(_WHAT, f"is signed with an algorithm that is not accepted ({found})")
-    return found
-
-
-def _digest(value: Value) -> str:
-    found = value.fields().take(OID).oid()
-    if found not in _DIGESTS:
-        raise Malformed(_WHAT, f"uses a digest that is not accepted ({found})")
-    return _DIGESTS[found]
 
 
 def _time(text: bytes) -> datetime:

@@ -43,6 +43,7 @@ from ledger.errors import KeyRefused, Malformed, TrustRefused
 from ledger.formats import jwk as jwks
 from ledger.formats.note import COSIGNATURE_ED25519, ED25519, VerifierKey
 from ledger.formats.strictjson import loads_object
+from ledger.formats.texts import is_printable
 
 MAX_TRUST_BYTES = 4 * 1024 * 1024
 ENGINES = ("embedded", "clique", "qbft")
@@ -245,9 +246,12 @@ def parse_time(text: str) -> int:
     if not _TIME.fullmatch(text) or not text.isascii():
         raise Malformed("trust file", f"{text[:40]!r} is not a time like 2026-01-31T08:00:00Z")
     try:
-        return int(datetime.fromisoformat(text).timestamp())
+        found = int(datetime.fromisoformat(text).timestamp())
     except ValueError as error:
         raise Malformed("trust file", f"{text!r} is not a time that exists") from error
+    if format_time(found) != text:  # newer versions of Python know an hour 24
+        raise Malformed("trust file", f"{text!r} is not a time that exists")
+    return found
 
 
 def format_time(seconds: int) -> str:
@@ -276,7 +280,7 @@ class _Members:
 
     def text(self, name: str) -> str:
         value = self.take(name, str, "a text")
-        if not 0 < len(value) <= 500 or not value.isprintable():
+        if not 0 < len(value) <= 500 or not is_printable(value):
             raise Malformed("trust file", f"{name} of {self.where} must be 1 to 500 printable characters")
         return value
 
@@ -476,10 +480,12 @@ def _check_witnesses(witnesses: tuple[Witness, ...], quorum: int) -> None:
 
 
 def _check_signers(trust: Trust) -> None:
-    # one key under two names would let one signer count twice, or a log witness itself
+    # one key under two names would let one signer count twice, or a department witness itself
     vkeys = [vkey for d in trust.departments for vkey in d.log.vkeys]
     vkeys += [vkey for w in trust.witnesses for vkey in (w.key, *(earlier.key for earlier in w.earlier))]
-    _refuse_twice((vkey.public.hex() for vkey in vkeys), "log or witness key")
+    statements = [k.public for d in trust.departments for k in d.keys if isinstance(k.public, Ed25519PublicKey)]
+    publics = [*(vkey.public for vkey in vkeys), *(public.public_bytes_raw() for public in statements)]
+    _refuse_twice((public.hex() for public in publics), "signing key")
 
 
 def _refuse_twice(values: Iterable[str], what: str) -> None:

@@ -24,7 +24,7 @@ from typing import BinaryIO
 
 from ledger.errors import CaseFileInvalid
 
-MAX_ENTRIES = 1_000_000
+MAX_ENTRIES = 500_000
 MAX_PATH_CHARS = 120
 MAX_ZIP_BYTES = 2**46
 CHUNK_BYTES = 1024 * 1024

@@ -12,13 +12,14 @@ import os
 import shutil
 import stat
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import BinaryIO, NoReturn, TextIO
 
 from ledger.errors import CouldNotRun, YunxiError
 from ledger.formats.trust import MAX_TRUST_BYTES, Trust
-from ledger.verify.bundle import HEAD_BYTES, Given, examine, kind_of
+from ledger.verify.bundle import HEAD_BYTES, MAX_KEPT_BYTES, Given, examine, kind_of
 from ledger.verify.layout import Layout
 from ledger.verify.refusals import explain, refusal
 from ledger.verify.report import Report, TrustFile, to_json, to_text
@@ -35,8 +36,7 @@ def run(argv: Sequence[str], out: TextIO, err: TextIO | None = None) -> int:
         arguments = _parser().parse_args(argv)
     except CouldNotRun as error:
         # argparse gave up before it could tell these two
-        lang = "zh" if "zh" in argv or "--lang=zh" in argv else "en"
-        return _fail(error, "--json" in argv, lang, out, err)
+        return _fail(error, "--json" in argv, _lang_of(argv), out, err)
     except SystemExit:
         return 0
     try:
@@ -52,20 +52,43 @@ def run(argv: Sequence[str], out: TextIO, err: TextIO | None = None) -> int:
 
 def main() -> NoReturn:
     """Entry point of the zipapp."""
+    # what a library thinks of a certificate that somebody handed in is no part of the report
+    warnings.simplefilter("ignore")
     for stream in (sys.stdout, sys.stderr):
         # a terminal that cannot show a character must not stop the report
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
+        if sys.stdout is None:
+            raise refusal("unwritable", cause="standard output is closed")
         code = run(sys.argv[1:], sys.stdout)
         sys.stdout.flush()
     except BrokenPipeError:
-        # the reader went away; without this Python complains once more at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 2
+        # whoever read it went away, and knows
+        code = _give_up(None)
+    except OSError as error:
+        code = _give_up(refusal("unwritable", cause=error.strerror or type(error).__name__))
     except KeyboardInterrupt:
-        code = 2
+        code = _give_up(refusal("interrupted"))
+    except MemoryError:
+        code = _give_up(refusal("memory"))
+    except CouldNotRun as error:
+        code = _give_up(error)
     sys.exit(code)
+
+
+def _give_up(error: YunxiError | None) -> int:
+    """Says why on standard error, where there is one. What was not written yet never will be."""
+    if sys.stdout is not None:
+        # without this Python tries, and complains, once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if error is not None and sys.stderr is not None:
+        sys.stderr.write(clean(explain(error, _lang_of(sys.argv))) + "\n")
+    return CouldNotRun.exit_code
+
+
+def _lang_of(argv: Sequence[str]) -> str:
+    return "zh" if "zh" in argv or "--lang=zh" in argv else "en"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -76,6 +99,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="yunxi-verify",
+        allow_abbrev=False,
         description="Verify evidence records offline: what is proven, by whom, since when, and what is not proven.",
         epilog="Exit status: 0 every file is verified, 1 a finding, 2 could not run.",
     )
@@ -125,16 +149,16 @@ def _examine(names: Sequence[str], trust_name: str, allow_unlogged: bool) -> Rep
 def _read(name: str) -> Given:
     path = _regular(name)
     try:
-        with path.open("rb") as stream:
+        with _opened(path) as stream:
             size = os.fstat(stream.fileno()).st_size
             kind = kind_of(stream.read(HEAD_BYTES), size)
             stream.seek(0)
             if kind == "sealed-case-file":
                 raise refusal("case-file-sealed")
             if kind == "case-file":
-                return Given(name, kind, open=lambda: path.open("rb"))
+                return Given(name, kind, open=lambda: _opened(path))
             if kind != "file":
-                return Given(name, kind, data=stream.read())
+                return Given(name, kind, data=stream.read(MAX_KEPT_BYTES + 1))
             sha256, size = digest_of(stream)
             return Given(name, kind, size=size, sha256=sha256)
     except OSError as error:
@@ -144,7 +168,7 @@ def _read(name: str) -> Given:
 def _bytes_of(name: str, limit: int) -> bytes:
     path = _regular(name)
     try:
-        with path.open("rb") as stream:
+        with _opened(path) as stream:
             return stream.read(limit)
     except OSError as error:
         raise refusal("unreadable", file=name, cause=error.strerror or type(error).__name__) from error
@@ -159,6 +183,15 @@ def _regular(name: str) -> Path:
     if not stat.S_ISREG(mode):
         raise refusal("not-a-file", file=name)
     return path
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The file, which may have become another since it was looked at: a pipe, too, is opened without waiting."""
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise refusal("not-a-file", file=str(path))
+    return os.fdopen(number, "rb")
 
 
 def _layout(out: TextIO) -> Layout:

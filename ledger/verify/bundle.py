@@ -139,8 +139,9 @@ def _pair(files: Sequence[Given], records: list[int], receipts: list[int]) -> di
     waiting = list(records)
     pairs: dict[int, int] = {}
     for m in receipts:
+        proof = _proof(files[m].data)
         # the next record without a receipt first: files mostly come sorted, and trying all with all costs their product
-        found = next((n for n in (*waiting, *records) if _belongs(leaves[n], files[m].data)), None)
+        found = next((n for n in (*waiting, *records) if _belongs(leaves[n], proof)), None)
         if found is not None:
             pairs[m] = found
             waiting = [n for n in waiting if n != found]
@@ -175,18 +176,25 @@ def _claim(evidence: bytes) -> AnchorClaim | None:
 
 def _state(receipt: bytes) -> tuple[int, bytes] | None:
     """Size and root of the log in a receipt, unchecked."""
-    try:
-        checkpoint = Checkpoint.parse(Note.parse(TlogProof.parse(receipt).checkpoint).text)
-    except Refusal:
-        return None
-    return checkpoint.size, checkpoint.root
+    found = _proof(receipt)
+    return None if found is None else (found[1].size, found[1].root)
 
 
-def _belongs(leaf: bytes, receipt: bytes) -> bool:
-    """Whether the receipt speaks of this leaf. Nothing signed is checked here: the recipe does that."""
+def _proof(receipt: bytes) -> tuple[TlogProof, Checkpoint] | None:
+    """A receipt and its checkpoint, unchecked."""
     try:
         proof = TlogProof.parse(receipt)
-        checkpoint = Checkpoint.parse(Note.parse(proof.checkpoint).text)
+        return proof, Checkpoint.parse(Note.parse(proof.checkpoint).text)
+    except Refusal:
+        return None
+
+
+def _belongs(leaf: bytes, receipt: tuple[TlogProof, Checkpoint] | None) -> bool:
+    """Whether the receipt speaks of this leaf. Nothing signed is checked here: the recipe does that."""
+    if receipt is None:
+        return False
+    proof, checkpoint = receipt
+    try:
         verify_inclusion(leaf, proof.index, checkpoint.size, proof.path, checkpoint.root)
     except Refusal:
         return False
@@ -287,7 +295,8 @@ def _pair_renewals(files: Sequence[Given], times: list[int], renewals: list[int]
     """Renewals → the time stamp that they are of. What is left over is paired if there is one of each."""
     pairs: dict[int, int] = {}
     for r in renewals:
-        found = next((t for t in times if _is_of(files[r].data, files[t].data)), None)
+        chain = _chain(files[r].data)
+        found = next((t for t in times if chain is not None and _is_of(chain, files[t].data)), None)
         if found is not None:
             pairs[r] = found
     left = [r for r in renewals if r not in pairs]
@@ -313,9 +322,16 @@ def _is_over(token: bytes, text: bytes | None) -> bool:
     return text is not None and hashlib.new(parsed.imprint_digest, text).digest() == parsed.imprint
 
 
-def _is_of(renewals: bytes, token: bytes) -> bool:
+def _chain(renewals: bytes) -> RenewalChain | None:
     try:
-        return covers(token, RenewalChain.parse(renewals))
+        return RenewalChain.parse(renewals)
+    except Refusal:
+        return None
+
+
+def _is_of(chain: RenewalChain, token: bytes) -> bool:
+    try:
+        return covers(token, chain)
     except Refusal:
         return False
 
@@ -358,7 +374,7 @@ def _file(given: Given, records: list[Finding]) -> Finding:
                 return Finding(given, None, record.facts, attachment)
             error = refusal("attachment-unverified", name=attachment.name, record=record.facts.record_id)
             return Finding(given, error, None, attachment)
-    return Finding(given, refusal("file-unknown"))
+    return Finding(given, refusal("file-unknown" if given.size else "file-empty"))
 
 
 def _case_file(verifier: Verifier, given: Given, trust_sha256: str) -> Finding:

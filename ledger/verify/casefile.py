@@ -767,6 +767,8 @@ def _seconds(value: object) -> int | None:
     try:
         # the fraction is cut off: years of microseconds are no second
         whole = re.sub(r"\.\d+", "", value)
+        if whole[11:13] == "24":  # which newer versions of Python know
+            return None
         return int(datetime.fromisoformat(whole).timestamp())
     except (ValueError, OverflowError):
         return None

@@ -21,6 +21,7 @@ from ledger.formats.evidence import AnchorClaim, AnchorEvidence
 from ledger.formats.header import SEALINGS, Header
 from ledger.formats.keccak import keccak256
 from ledger.formats.receipt import AnchorHint
+from ledger.formats.texts import is_printable
 from ledger.formats.transaction import chain_id, parse_receipt, trie_key
 from ledger.formats.trie import proven_value
 from ledger.formats.trust import Chain, Department
@@ -59,10 +60,14 @@ class SealRule:
             sealing = SEALINGS[self.chain.engine](header)
         if parent is not None and header.parent_hash != parent:
             raise refusal("evidence-not-linked", block=str(header.number))
-        addresses = tuple(self._address(sealing.digest, seal, header) for seal in sealing.seals)
-        if len(set(addresses)) != len(addresses):
-            raise refusal("evidence-seal-twice", block=str(header.number))
-        return sealing.block_hash, addresses
+        addresses: dict[bytes, None] = {}
+        for seal in sealing.seals:
+            # one after the other: a seal costs milliseconds, and the same one may stand there hundreds of times
+            address = self._address(sealing.digest, seal, header)
+            if address in addresses:
+                raise refusal("evidence-seal-twice", block=str(header.number))
+            addresses[address] = None
+        return sealing.block_hash, tuple(addresses)
 
     def _address(self, digest: bytes, seal: bytes, header: Header) -> bytes:
         try:
@@ -172,9 +177,12 @@ def _reading(reason: str) -> Iterator[None]:
 
 
 def _names(value: Any) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(v, str) and v and v.isprintable() for v in value.values()):
+    if not isinstance(value, dict) or not all(isinstance(v, str) and v and is_printable(v) for v in value.values()):
         raise Malformed("trust file", "names of the validators must map addresses to texts")
-    return {address.lower(): name for address, name in value.items()}
+    names = {address.lower(): name for address, name in value.items()}
+    if len(names) != len(value):
+        raise TrustRefused("The trust file names a validator twice, so it cannot say who is meant.")
+    return names
 
 
 def _keys(value: Any) -> list[EllipticCurvePublicKey]:

@@ -4,6 +4,7 @@ that keep the department's log. As the trust file says it: nobody proved who ope
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -79,9 +80,16 @@ def control(facts: Facts) -> tuple[Control, ...]:
 
 def in_other_hands(operator: str, department: Department) -> bool | None:
     """Whether `operator`, of a witness, is another than who keeps the department's log; None where nobody says who."""
-    if operator in department.name.values():
+    # a chain's registry has the names of a department in one text
+    names = (*department.name.values(), " | ".join(department.name[lang] for lang in ("zh", "en")))
+    if _folded(operator) in map(_folded, names):
         return False
-    return None if department.operator is None else operator != department.operator
+    return None if department.operator is None else _folded(operator) != _folded(department.operator)
+
+
+def _folded(name: str) -> str:
+    """The same for names that a reader takes for the same."""
+    return " ".join(unicodedata.normalize("NFKC", name).lower().split())
 
 
 def _rows(facts: Facts) -> Iterator[Control]:

@@ -189,6 +189,11 @@ _REASONS = {
         "该文件既不是记录、回执，也不是锚定证据，且核验通过的记录均未载明内容与之相同的附件："
         "可能已被改动，或者属于其他记录，或者载明该附件的部分未予出示。",
     ),
+    "file-empty": _Reason(
+        DisclosureInvalid,
+        "This file is empty: it was not copied whole. Get it again from whoever handed it in.",
+        "该文件为空（0字节）：可能没有复制完整，请向提交方重新索取。",
+    ),
     "time-alone": _Reason(
         TimestampInvalid,
         "This is a time stamp, but no receipt was handed in whose state of the log it is over. "
@@ -230,6 +235,23 @@ _REASONS = {
         "{file} cannot be read ({cause}). Check that you may open it.",
         "无法读取文件“{file}”（{cause}）。请检查是否有权打开该文件。",
     ),
+    "unwritable": _Reason(
+        CouldNotRun,
+        "The report could not be written ({cause}): do not take what was written for an answer. Try again with another "
+        "place to write to.",
+        "无法写出核验报告（{cause}）：已写出的部分不是核验结论。请换一个输出位置后重试。",
+    ),
+    "interrupted": _Reason(
+        CouldNotRun,
+        "The program was stopped before it was done: nothing was decided. Start it again.",
+        "程序在完成之前被中止，未作任何判断。请重新运行。",
+    ),
+    "memory": _Reason(
+        CouldNotRun,
+        "This machine has too little free memory for these files: nothing was decided. Hand them in one by one, or use "
+        "another machine.",
+        "本机可用内存不足以核验这些文件，未作任何判断。请逐一核验，或者换用其他电脑。",
+    ),
     "usage": _Reason(
         CouldNotRun,
         "The command is not complete or not right: {cause}. Try --help.",
@@ -243,9 +265,11 @@ _REASONS = {
     ),
     "case-file-sealed": _Reason(
         CouldNotRun,
-        "This case file is encrypted to its recipient. Open it first with `yunxi casefile open`, then verify the .zip "
-        "file that this gives.",
-        "该卷宗已加密，仅收件方可以打开。请先用 yunxi casefile open 命令打开，再核验所得的 .zip 文件。",
+        "This case file is encrypted to its recipient. Have your IT staff open it first with `yunxi casefile open`, "
+        "then verify the .zip file that this gives. Where it does not open, it was made for somebody else: ask the "
+        "department.",
+        "该卷宗已加密，仅收件方可以打开。请由本院信息部门先用 yunxi casefile open 命令打开，再核验所得的 .zip 文件；"
+        "打不开的，可能是误送其他单位的卷宗，请询问提交部门。",
     ),
     "attachment-other": _Reason(
         DisclosureInvalid,
@@ -278,19 +302,20 @@ _CASE = {
         "zh": "同一文件在其中出现两次，不同程序可能显示不同的内容。",
     },
     "zip-order": {
-        "en": "Its files are not in the order that case files have: it was packed again with another program.",
-        "zh": "文件次序不符合卷宗格式：系用其他程序重新打包。",
+        "en": "Its files are not in the order that case files have: it was packed again with another program. "
+        "Verify the file as it came.",
+        "zh": "文件次序不符合卷宗格式：系用其他程序重新打包。请核验收到的原件。",
     },
     "zip-header": {
         "en": "What is said of this file in two places does not agree, or is not as case files have it: "
-        "the case file was changed, or packed again with another program.",
-        "zh": "两处对该文件的说明不一致，或者不符合卷宗格式：卷宗被改动，或者系用其他程序重新打包。",
+        "the case file was changed, or packed again with another program. Verify the file as it came.",
+        "zh": "两处对该文件的说明不一致，或者不符合卷宗格式：卷宗被改动，或者系用其他程序重新打包。请核验收到的原件。",
     },
     "zip-encrypted": {"en": "The file is encrypted with a password.", "zh": "该文件带有密码加密。"},
     "zip-method": {
         "en": "The file is compressed; case files store all files as they are. "
-        "The case file was packed again with another program.",
-        "zh": "该文件经过压缩，而卷宗中的文件均按原样存放：系用其他程序重新打包。",
+        "The case file was packed again with another program. Verify the file as it came.",
+        "zh": "该文件经过压缩，而卷宗中的文件均按原样存放：系用其他程序重新打包。请核验收到的原件。",
     },
     "zip-kind": {
         "en": "This is a link or a folder, or has rights that files in a case file do not have.",
@@ -424,8 +449,9 @@ _CASE = {
 
 _BY_CODE = {
     "malformed": {
-        "en": "The file does not have the required format ({what}). It may be damaged, incomplete or changed.",
-        "zh": "文件不符合规定格式（{what}），可能已损坏、不完整或者被改动。",
+        "en": "The file does not have the required format ({what}). It may be damaged, incomplete or changed, or made "
+        "for a newer version of this verifier: then get the newest.",
+        "zh": "文件不符合规定格式（{what}），可能已损坏、不完整或者被改动；也可能需要更新版本的核验程序，请换最新版。",
     },
     "key-refused": {
         "en": "The key that signed the record is not accepted: the trust file does not have it, or has it for another "

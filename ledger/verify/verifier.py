@@ -34,14 +34,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, BinaryIO, TypeVar, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.x509 import Certificate
 
-from ledger.errors import Malformed, SignatureInvalid
+from ledger.errors import Malformed, Refusal, SignatureInvalid
 from ledger.formats.checkpoint import Checkpoint, open_checkpoint_by
 from ledger.formats.cosignature import verify_cosignature
 from ledger.formats.merkle import leaf_hash, verify_inclusion
@@ -86,8 +87,9 @@ class _Opened:
 class Verifier:
     """Verifies any number of records against one trust file. May be shared between threads.
 
-    Checkpoints, anchors, anchor evidence and time stamps that passed are remembered, by all their bytes, because many
-    receipts carry the same one; at most 256 of each, so memory does not grow.
+    What was found about checkpoints, anchors, anchor evidence and time stamps is remembered, by all their bytes, for
+    many receipts carry the same one; at most 256 of each, so memory does not grow. A refusal is remembered, too: else a
+    case file could have one costly forgery judged once for each of its items.
     """
 
     def __init__(self, trust: Trust) -> None:
@@ -95,10 +97,10 @@ class Verifier:
         # 1
         self._trust = trust
         self._rule = SealRule(trust.chain)
-        self._opened: dict[bytes, _Opened] = {}
-        self._anchors: dict[tuple[bytes, bytes], AnchorHint] = {}
-        self._on_chain: dict[tuple[bytes, bytes, bytes], OnChain] = {}
-        self._stamped: dict[tuple[bytes, bytes, bytes], Stamped] = {}
+        self._opened: dict[bytes, _Opened | Refusal] = {}
+        self._anchors: dict[tuple[bytes, bytes], AnchorHint | Refusal] = {}
+        self._on_chain: dict[tuple[bytes, bytes, bytes], OnChain | Refusal] = {}
+        self._stamped: dict[tuple[bytes, bytes, bytes], Stamped | Refusal] = {}
         self._roots: list[Certificate] | None = None
 
     @property
@@ -153,10 +155,8 @@ class Verifier:
         checkpoint = Checkpoint(logged.origin, logged.size, logged.root)
         said = b"" if logged.anchor is None else signed_text(logged.anchor, checkpoint)
         key = (hashlib.sha256(evidence).digest(), checkpoint.text, said)
-        on_chain = self._on_chain.get(key)
-        if on_chain is None:
-            on_chain = verify_evidence(self._rule, evidence, facts.department, checkpoint, logged.anchor)
-            _remember(self._on_chain, key, on_chain)
+        judge = partial(verify_evidence, self._rule, evidence, facts.department, checkpoint, logged.anchor)
+        on_chain = _remembered(self._on_chain, key, judge)
         return replace(facts, logged=replace(logged, on_chain=on_chain))
 
     def date(self, facts: Facts, token: bytes, renewals: bytes | None = None) -> Facts:
@@ -170,10 +170,7 @@ class Verifier:
             raise refusal("time-alone")
         text = Checkpoint(logged.origin, logged.size, logged.root).text
         key = (hashlib.sha256(token).digest(), hashlib.sha256(renewals or b"").digest(), text)
-        stamped = self._stamped.get(key)
-        if stamped is None:
-            stamped = verify_time(text, token, renewals, self._authorities())
-            _remember(self._stamped, key, stamped)
+        stamped = _remembered(self._stamped, key, lambda: verify_time(text, token, renewals, self._authorities()))
         same = [other for other in logged.times if (other.authority, other.time) == (stamped.authority, stamped.time)]
         if any(other.good_until >= stamped.good_until for other in same):
             return facts
@@ -234,14 +231,13 @@ class Verifier:
         raise refusal("log-unknown", origin=origin)
 
     def _open(self, department: Department, note: bytes) -> _Opened:
-        opened = self._opened.get(note)
-        if opened is None:
+        def judge() -> _Opened:
             # 8
             checkpoint, signed_by = open_checkpoint_by(note, department.log.vkeys)
             # 9
-            opened = _Opened(checkpoint, self._cosigned(note), department.log.ended(signed_by))
-            _remember(self._opened, note, opened)
-        return opened
+            return _Opened(checkpoint, self._cosigned(note), department.log.ended(signed_by))
+
+        return _remembered(self._opened, note, judge)
 
     def _cosigned(self, note: bytes) -> tuple[Cosigned, ...]:
         found = []
@@ -256,14 +252,13 @@ class Verifier:
         return tuple(found)
 
     def _anchor(self, department: Department, note: bytes, extra: bytes, checkpoint: Checkpoint) -> AnchorHint:
-        known = self._anchors.get((note, extra))
-        if known is not None:
-            return known
-        hint, signature = decode_extra(extra)
-        self._check_chain(hint)
-        verify_anchor_hint(hint, signature, checkpoint, *department.log.vkeys)
-        _remember(self._anchors, (note, extra), hint)
-        return hint
+        def judge() -> AnchorHint:
+            hint, signature = decode_extra(extra)
+            self._check_chain(hint)
+            verify_anchor_hint(hint, signature, checkpoint, *department.log.vkeys)
+            return hint
+
+        return _remembered(self._anchors, (note, extra), judge)
 
     def _check_chain(self, hint: AnchorHint) -> None:
         chain = self._trust.chain
@@ -335,7 +330,17 @@ def _attachment(unit: str, members: dict[str, Any]) -> Attachment:
     return Attachment(unit=unit, name=name, media_type=media_type, size=size, sha256=sha256)
 
 
-def _remember(memo: dict[K, V], key: K, value: V) -> None:
-    if len(memo) >= _MEMO_ENTRIES:
-        memo.clear()
-    memo[key] = value
+def _remembered(memo: dict[K, V | Refusal], key: K, judge: Callable[[], V]) -> V:
+    """What `judge` gives or refuses, from memory where it did before."""
+    found = memo.get(key)
+    if found is None:
+        try:
+            found = judge()
+        except Refusal as error:
+            found = error
+        if len(memo) >= _MEMO_ENTRIES:
+            memo.clear()
+        memo[key] = found
+    if isinstance(found, Refusal):
+        raise found.with_traceback(None)  # which would grow with every time it is raised
+    return found

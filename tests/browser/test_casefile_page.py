@@ -207,6 +207,7 @@ def test_a_picture_that_was_swapped_is_not_shown(page: Page) -> None:
     data = case_of(("photo.taken", FINDING, files))
     shown(page, data.replace(PICTURE, PICTURE[:-1] + b"\x83"))
     assert verdict(page) == "核验不通过"
+    assert "再请部门重新提交" in page.inner_text("#verdict")  # what it means, and whom to ask
     page.locator("#item-1 .why").wait_for()
     assert page.locator("img").count() == 0
     assert page.locator("a.save").count() == 0
@@ -259,6 +260,12 @@ def test_a_sealed_file_says_what_to_do(page: Page) -> None:
     choose(page, "files", {"a.yunxi-sealed": b"YXF\x01" + bytes(200)})
     assert verdict(page) == "未能核验"
     assert "yunxi casefile open" in page.inner_text("#verdict")
+    assert "请由本院信息部门" in page.inner_text("#verdict")
+    page.reload()
+    choose(page, "trust", trust_file())
+    choose(page, "files", {"empty.zip": b""})
+    assert verdict(page) == "核验不通过"
+    assert "没有复制完整" in page.inner_text("main")
 
 
 PROGRESS = """() => {

@@ -18,9 +18,10 @@ from ledger.formats.note import ED25519, Signature, VerifierKey
 from ledger.formats.sdjwt import disclosure_digest
 from ledger.formats.trust import Log, LogKey, Trust
 from tests.attacks import test_verifier_attacks as attacks
-from tests.formats import test_strictjson, test_trust
+from tests.formats import test_strictjson, test_texts, test_trust
 from tests.verify import test_chain_evidence as chained
 from tests.verify import test_timestamps as stamped
+from tests.verify import timestamp_vectors
 from tests.verify.factory import (
     DAY,
     PHOTO,
@@ -135,6 +136,19 @@ def _shown() -> Iterator[Vector]:
         yield _pair(f"keys: {name}", (record.present(), state.receipt(5)), trusted)
     rotated = extra_of("fire", state.checkpoint, signer="fire log 2")
     yield _pair("an anchor by the new key", (record.present(), replace(state, extra=rotated).receipt(5)), _rotated())
+    for name, text in (test_texts.SHOWN | test_texts.NOT_SHOWN).items():
+        if not any(0xD800 <= ord(c) < 0xE000 for c in text):
+            document = json.loads(trust().serialize())
+            document["departments"][0]["name"]["zh"] = document["departments"][0]["operator"] = text
+            shown = seal(units={"finding": {"said": text}}, payload={"matter": text or "x"})
+            given = (shown.present(), log([shown.ascii]).receipt(0))
+            yield _pair(f"texts in the trust file: {name}", given, json.dumps(document).encode())
+            yield _pair(f"texts in a record: {name}", given)
+    for name, operator in _SAME_HANDS.items():
+        own = (replace(witness("court.example/witness"), operator=operator), witness("notary.example/witness"))
+        departments = (replace(department("fire"), operator="District Data Bureau"), department("market"))
+        trusted = trust(departments=departments, witnesses=own)
+        yield _pair(f"operators: {name}", (record.present(), state.receipt(5)), trusted)
     for name, operators in (("same", ("fire", "fire")), ("apart", ("fire", "market")), ("unknown", (None, None))):
         departments = tuple(
             replace(department(d), operator=o) for d, o in zip(("fire", "market"), operators, strict=True)
@@ -152,6 +166,13 @@ def _shown() -> Iterator[Vector]:
         yield _pair(f"content: {name}", (strange.present(), log([strange.ascii]).receipt(0)))
 
 
+_SAME_HANDS = {
+    "in small letters": "district data bureau",
+    "with more space": "District  Data Bureau ",
+    "in wide letters": "Ｄistrict Data Bureau",
+    "another one": "District Data Office",
+    "both names, as the chain's registry has them": "消防救援大队 | Fire and Rescue Department",
+}
 _ALLOW = frozenset({"--allow-unlogged"})
 _CONTENT: dict[str, dict[str, Any]] = {
     "numbers": {"a": 1, "b": -0.0, "c": 1e16, "d": 1.5e-7, "e": True, "f": None, "g": 2**53 - 1, "h": [[], {}]},
@@ -273,6 +294,9 @@ def _stamped() -> Iterator[Vector]:
         shared = {name: (base / name).read_bytes() for name in (*stamped.FILES, "b.sd-jwt", "b.tlog-proof")}
         shared |= {"again.tst": stamps.token, "other.tst": stamped.of_another_log(stamps)}
         yield Vector("time stamps: of two records", shared, (base / "trust.json").read_bytes())
+        for vector in timestamp_vectors.vectors(base):
+            trusted = stamped.trust_of(vector.authority).serialize()
+            yield Vector(f"time stamps: {vector.name}", good() | {"x.tst": vector.token}, trusted)
         alone = stamped.trust_of(stamps.first, witnesses=(), quorum=0).serialize()
         yield Vector("time stamps: without witnesses", shared, alone)
 

@@ -134,6 +134,9 @@ STATEMENTS: dict[str, tuple[bytes, str]] = {
     "_sd with a digest twice": (with_payload(_sd=[PAYLOAD["_sd"][0]] * 2), "distinct SHA-256"),
     "subj missing": (with_payload(subj=...), "member subj"),
     "subj with a number": (with_payload(subj=[1]), "member subj"),
+    "parts hidden in a member": (with_payload(place={"_sd": [PAYLOAD["_sd"][0]]}), "hidden parts inside"),
+    "an element hidden in a list": (with_payload(officers=[{"...": PAYLOAD["_sd"][0]}]), "hidden parts inside"),
+    "a member named ...": (with_payload(**{"...": "x"}), "hidden parts inside"),
 }  # fmt: skip
 
 
@@ -173,6 +176,9 @@ DISCLOSURES: dict[str, tuple[str, str]] = {
     "a salt of 15 bytes": (disclosure(b64url_encode(bytes(15)), "result", {}), "fewer than 16"),
     "a salt that is not base64url": (disclosure("!!", "result", {}), "base64url"),
     "a member twice": (b64url_encode(f'["{SALT}","result",{{"a":1,"a":2}}]'.encode()), "stands twice"),
+    "parts hidden inside": (disclosure(SALT, "result", {"a": [{"_sd": []}]}), "hidden parts inside"),
+    "parts hidden at the top": (disclosure(SALT, "result", {"_sd": ["x"]}), "hidden parts inside"),
+    "an element hidden inside": (disclosure(SALT, "result", {"a": [1, {"...": "x"}]}), "hidden parts inside"),
     "NaN inside": (b64url_encode(f'["{SALT}","result",{{"a":NaN}}]'.encode()), "NaN"),
 }
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.errors import Malformed
-from ledger.formats.strictjson import MAX_DEPTH, MAX_INTEGER, loads, loads_object
+from ledger.formats.strictjson import MAX_DEPTH, MAX_INTEGER, MAX_VALUES, loads, loads_object
 
 
 def read(data: bytes, max_bytes: int = 4_000_000) -> Any:
@@ -52,6 +52,12 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "one level too deep": (b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), "nested deeper than 32"),
     "objects too deep": (b'{"a":' * (MAX_DEPTH + 1) + b"1" + b"}" * (MAX_DEPTH + 1), "nested deeper"),
     "100,000 levels": (b"[" * 100_000, "nested deeper"),
+    "more values than a text may hold": (b"[" + b"0," * MAX_VALUES + b"0]", "holds more than 500,000 values"),
+    "a name twice among a hundred thousand": (
+        b"{" + b"".join(b'"%d":0,' % n for n in range(100_000)) + b'"99999":0}',
+        "member '99999' stands twice",
+    ),
+    "two names twice": (b'{"a":1,"b":2,"b":3,"a":4}', "member 'b' stands twice"),
     "depth behind a text full of brackets": (b'["]]]]]]]",' * 40, "nested deeper"),
 }
 
@@ -74,6 +80,8 @@ TAKEN: dict[str, tuple[bytes, Any]] = {
     "many brackets, none deep": (b"[" + b"[],{}," * 200 + b"1]", None),
     "brackets inside a text": (b'["' + b"[{" * 500 + b'"]', ["[{" * 500]),
     "escaped quotes before brackets": (b'["\\"' + b"[" * 100 + b'"]', ['"' + "[" * 100]),
+    "commas inside a text": (b'["' + b"," * (MAX_VALUES + 1) + b'"]', ["," * (MAX_VALUES + 1)]),
+    "as many values as may be": (b"[" + b"0," * (MAX_VALUES - 1) + b"0]", [0] * MAX_VALUES),
     "a number at the end of doubles": (b"1e308", 1e308),
 }
 
@@ -88,6 +96,13 @@ def test_size_is_counted_before_anything_is_read() -> None:
     assert read(b"[1]", max_bytes=3) == [1]
     with pytest.raises(Malformed, match="4 bytes is more than the 3 allowed"):
         read(b"[1] ", max_bytes=3)
+
+
+def test_values_are_counted_before_anything_is_read() -> None:
+    assert loads(b"[[1, 2], 3]", what="it", max_bytes=20, max_values=4) == [[1, 2], 3]
+    # not JSON at all, and not found out: memory is what counts
+    with pytest.raises(Malformed, match="holds more than 4 values"):
+        loads(b"[[1, 2], 3, 4", what="it", max_bytes=20, max_values=4)
 
 
 def test_an_object_at_the_top() -> None:

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.errors import KeyRefused, Malformed, Refusal, TrustRefused
+from ledger.formats.encoding import b64url_encode
+from ledger.formats.jwk import thumbprint
 from ledger.formats.note import COSIGNATURE_ED25519, ED25519, VerifierKey
 from ledger.formats.trust import Trust, format_time, parse_time
 from tests.verify.factory import START, department, key, public_of, trust
@@ -106,6 +108,16 @@ def log_that_witnesses_itself(d: Document) -> None:
     d["witnesses"][0]["vkey"] = str(VerifierKey.of("w.example", COSIGNATURE_ED25519, public_of("fire log")))
 
 
+def statement_key_of(name: str) -> Callable[[Document], None]:
+    """The statement key of the first department is the Ed25519 key of `name`, whatever that signs besides."""
+
+    def change(d: Document) -> None:
+        members = {"kty": "OKP", "crv": "Ed25519", "x": b64url_encode(public_of(name))}
+        statement_key(d).update(jwk=members, kid=thumbprint(members))
+
+    return change
+
+
 def same_log_twice(d: Document) -> None:
     d["departments"][1]["log"] = d["departments"][0]["log"]
 
@@ -126,6 +138,8 @@ CANNOT_DECIDE: dict[str, Callable[[Document], None]] = {
     "a witness key that is a log's": witness_key_of_a_log_type,
     "one key for two witnesses": one_key_for_two_witnesses,
     "a log that witnesses itself": log_that_witnesses_itself,
+    "a department that signs records with its log's key": statement_key_of("fire log"),
+    "a department that signs records with a witness's key": statement_key_of("court.example/witness"),
     "two witnesses of one name": put("witnesses.1.name", "court.example/witness"),
     "a quorum above the witnesses": put("quorum", 3),
     "a quorum below zero": put("quorum", -1),
@@ -170,6 +184,10 @@ OF_ANOTHER_SHAPE: dict[str, Callable[[Document], None]] = {
     "a time as a number": put("departments.0.keys.0.valid_from", 1),
     "a time with an offset": put("departments.0.keys.0.valid_from", "2026-01-01T00:00:00+00:00"),
     "a time with fractions": put("departments.0.keys.0.valid_from", "2026-01-01T00:00:00.5Z"),
+    "hour 24": put("departments.0.keys.0.valid_from", "2026-02-27T24:00:00Z"),
+    "a leap second": put("departments.0.keys.0.valid_from", "2016-12-31T23:59:60Z"),
+    "a name in private characters": put("departments.0.name.zh", "\ue000\ue001"),
+    "a name with a tag that nobody sees": put("departments.0.name.en", "Fire\U000e0041"),
     "the 30th of February": put("departments.0.keys.0.valid_from", "2026-02-30T00:00:00Z"),
     "a time in full-width digits": put("departments.0.keys.0.valid_from", "２０２６-01-01T00:00:00Z"),
     "a witness that is perhaps required": put("witnesses.0.required", "yes"),

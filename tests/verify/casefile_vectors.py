@@ -98,6 +98,7 @@ _CODE_OF_REASON = {
     "evidence-seal": "anchor-invalid",
     "evidence-threshold": "anchor-invalid",
     "file-unknown": "disclosure-invalid",
+    "file-empty": "disclosure-invalid",
 }
 
 
@@ -233,6 +234,7 @@ _attack("the directory cut off", lambda: good()[: _entry("verify.html").end], "i
 _attack("a byte added at the end", lambda: good() + b"\n", "integrity", "zip-end")
 _attack("a second zip behind the first", lambda: good() + good(), "integrity", "zip-gap")
 _attack("a comment in the zip", lambda: good()[:-2] + b"\x05\x00hello", "integrity", "zip-end")
+_attack("nothing at all", lambda: b"", None, "file-empty")
 _attack("a program put before the zip", lambda: b"#!/bin/sh\nexit\n" + good(), None, "file-unknown")
 _attack(
     "a file hidden before the first, not in the directory",
@@ -523,6 +525,18 @@ def _texts(path: str, edit: Callable[[bytes], bytes]) -> Callable[[], bytes]:
 
 def _payload(path: str, edit: Callable[[bytes], bytes]) -> Callable[[], bytes]:
     return _signed(lambda made_of: made_of.payload.update({path: edit(made_of.payload[path])}))
+
+
+_MANY = {
+    "more values than a case file has": ("case.json", b'{"items":[' + b"0," * 2_500_000 + b"0]}"),
+    "a member twice among a hundred thousand": (
+        "case.json",
+        b"{" + b"".join(b'"%d":0,' % n for n in range(100_000)) + b'"7":0}',
+    ),
+    "more lines than a case file has files": ("manifest-sha256.txt", b"\n" * 500_001),
+}
+for _name, (_path, _data) in _MANY.items():
+    _attack(f"too much: {_name}", _set(texts={_path: _data}), "integrity", "malformed", _path)
 
 
 def _ended(at: int) -> Trust:

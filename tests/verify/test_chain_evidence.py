@@ -400,6 +400,7 @@ BAD_VALIDATORS: dict[str, dict[str, Any]] = {
     "a name of a stranger": {"names": {address(4): "Mallory"}},
     "a name that is a number": {"names": {address(0): 1}},
     "a name that moves the cursor": {"names": {address(0): "Court\x1b[2J"}},
+    "two names of one": {"names": {address(0): "Court", "0x" + address(0)[2:].upper(): "Mallory"}},
     "names that are a list": {"names": []},
 }
 

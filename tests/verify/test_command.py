@@ -6,14 +6,16 @@ import io
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ledger.errors import CouldNotRun
 from ledger.verify import verifier
-from ledger.verify.__main__ import run
+from ledger.verify.__main__ import _opened, run
 from tests.verify.factory import (
     PHOTO,
     START,
@@ -42,6 +44,38 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "exit.png").write_bytes(PHOTO)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+ODD: dict[str, Callable[[Path], object]] = {
+    "a folder": lambda path: path.mkdir(),
+    "a pipe": os.mkfifo,
+    "nothing there": lambda path: None,
+    "a link to nothing": lambda path: path.symlink_to("nowhere"),
+    "a link in a circle": lambda path: path.symlink_to("odd"),
+}
+
+
+@pytest.mark.parametrize("make", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("arguments", [["odd", "--trust", "trust.json"], ["a.sd-jwt", "--trust", "odd"]])
+def test_what_is_no_file_is_said_in_one_sentence(
+    place: Path, make: Callable[[Path], object], arguments: list[str]
+) -> None:
+    make(place / "odd")
+    code, out, err = say(*arguments)
+    assert (code, out) == (2, "")
+    assert "odd" in err
+    assert err.count("\n") == 1
+
+
+def test_options_are_not_guessed(place: Path) -> None:
+    assert say("a.sd-jwt", "a.tlog-proof", "--trust", "trust.json", "--jso")[:2] == (2, "")
+
+
+def test_a_file_that_became_a_pipe_is_not_waited_for(place: Path) -> None:
+    path = place / "odd"
+    os.mkfifo(path)
+    with pytest.raises(CouldNotRun, match="not a file"):
+        _opened(path)
 
 
 def say(*arguments: str) -> tuple[int, str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ledger.errors import TimestampInvalid
+from ledger.errors import Refusal, TimestampInvalid
 from ledger.formats.note import Note
 from ledger.formats.renewal import Renewal, RenewalChain, leaf_hash, path_of, root_of
 from ledger.formats.timestamp import token_of
@@ -21,6 +21,7 @@ from ledger.formats.trust import Trust
 from ledger.verify import Verifier
 from ledger.verify.__main__ import run
 from tests.fixtures.tsa import Authority, make_authority
+from tests.verify import timestamp_vectors
 from tests.verify.factory import evidence, log, seal, trust
 
 
@@ -265,6 +266,22 @@ def test_what_does_not_hold(place: Path, stamps: Stamps, case: str) -> None:
     assert (code, codes(report)) == (1, expected)
     times = report["files"][0]["facts"]["log"]["times"]
     assert [stamped["renewed"] for stamped in times] == ([] if "x.tst" in wrong else [[]])
+
+
+def test_ways_to_sign_and_what_comes_along(tmp_path: Path) -> None:
+    record, state = evidence()
+    said, expected = {}, {}
+    for vector in timestamp_vectors.vectors(tmp_path):
+        verifier = Verifier(trust_of(vector.authority))
+        facts = verifier.verify(record.present(), state.receipt(5))
+        expected[vector.name] = vector.verdict
+        try:
+            verifier.date(facts, vector.token)
+            said[vector.name] = "good"
+        except Refusal as error:
+            said[vector.name] = error.code
+    assert said == expected
+    assert len(said) > 25
 
 
 def test_a_trust_file_without_authorities(place: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from ledger.errors import AnchorInvalid, CheckpointInvalid, DisclosureInvalid, KeyRefused
+from ledger.errors import AnchorInvalid, CheckpointInvalid, DisclosureInvalid, KeyRefused, Malformed
 from ledger.formats.note import ED25519, VerifierKey
 from ledger.formats.trust import Log, LogKey, Trust
 from ledger.verify import Attachment, Cosigned, Unit, Verifier, verify_attachment
@@ -137,6 +137,21 @@ def test_more_checkpoints_than_are_remembered() -> None:
         facts = verifier.verify(record.present(), receipt)
         assert facts.logged is not None
         assert facts.logged.size == size
+
+
+def test_a_refusal_is_remembered_and_stays_the_same() -> None:
+    record, state = evidence()
+    verifier = Verifier(trust())
+    forged = replace(state.proof(5), checkpoint=state.checkpoint.replace(b"11", b"12", 1)).serialize()
+    for _ in range(3):
+        with pytest.raises(CheckpointInvalid):
+            verifier.verify(record.present(), forged)
+    facts = verifier.verify(record.present(), state.receipt(5))
+    for _ in range(3):
+        with pytest.raises(Malformed):
+            verifier.confirm(facts, b"{}")
+        with pytest.raises(Malformed):
+            verifier.date(facts, b"0")
 
 
 def test_an_attachment_is_found_by_its_content() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import venv
@@ -101,6 +103,46 @@ def test_a_reader_that_goes_away_does_not_make_it_complain(built: Path, files: P
         command = [sys.executable, "-I", built, *GOOD]
         done = subprocess.run(command, cwd=files, stdout=closed, stderr=subprocess.PIPE, check=False)
     assert done.stderr == b""
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.parametrize(("options", "closed"), [([], True), (["--json"], False)], ids=["closed", "full"])
+def test_a_report_that_cannot_be_written_is_no_verdict(
+    built: Path, files: Path, options: list[str], closed: bool
+) -> None:
+    command = " ".join(shlex.quote(str(word)) for word in [sys.executable, "-I", built, *GOOD, *options])
+    if not closed and not FULL.exists():
+        pytest.skip("this system has no device that is always full")
+    done = start(["sh", "-c", f"{command} " + (">&-" if closed else f"> {FULL}")], files)
+    assert done.returncode == 2
+    assert done.stderr.startswith("The report could not be written (")
+    assert done.stderr.count("\n") == 1
+
+
+def test_stopped_in_the_middle_it_says_so(built: Path, files: Path) -> None:
+    with (files / "large").open("wb") as stream:
+        stream.truncate(2**36)  # takes half a minute to read
+    command = [sys.executable, "-I", built, "large", "a.sd-jwt", "--trust", "trust.json", "--lang", "zh"]
+    opened = files / "large"
+    environment = {"PATH": os.environ["PATH"], "PYTHONUTF8": "1"}
+    running = subprocess.Popen(
+        command, cwd=files, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+    )
+    while not any(_is(link, opened) for link in Path(f"/proc/{running.pid}/fd").iterdir()):
+        assert running.poll() is None
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate()
+    assert (running.returncode, out) == (2, "")
+    assert err == "程序在完成之前被中止，未作任何判断。请重新运行。\n"
+
+
+def _is(link: Path, target: Path) -> bool:
+    try:
+        return link.samefile(target)
+    except OSError:
+        return False
 
 
 def test_without_cryptography_it_says_what_to_install(built: Path, files: Path) -> None:

@@ -69,7 +69,7 @@ export async function examine(verifier, files, allowUnlogged, { trustSha256 = ""
         }
         for (const e of evidence) {
             for (const m of own.filter((other) => claims.get(e).has(other))) {
-                const [judged, pair] = withEvidence(verifier, findings.get(m), files[m], files[e]);
+                const [judged, pair] = await withEvidence(verifier, findings.get(m), files[m], files[e]);
                 findings.set(m, pair);
                 if (!findings.has(e) || findings.get(e).error !== null) {
                     findings.set(e, judged);
@@ -203,12 +203,12 @@ async function verifyPair(verifier, record, receipt) {
 }
 
 // [the finding about the evidence, the one about the record and receipt that it belongs to]
-function withEvidence(verifier, pair, receipt, evidence) {
+async function withEvidence(verifier, pair, receipt, evidence) {
     if (pair.error !== null || pair.facts === null) {
         return [finding(evidence, refusal("evidence-unverified", { receipt: receipt.name })), pair];
     }
     try {
-        const facts = verifier.confirm(pair.facts, evidence.data);
+        const facts = await verifier.confirm(pair.facts, evidence.data);
         return [finding(evidence, null, facts), { ...pair, facts }];
     } catch (error) {
         if (error instanceof Refusal) {
@@ -247,8 +247,9 @@ async function pairStamps(files, receipts, times, renewals) {
 async function pairRenewals(files, times, renewals) {
     const pairs = new Map();
     for (const r of renewals) {
-        for (const t of times) {
-            if (!pairs.has(r) && (await isOf(files[r].data, files[t].data))) {
+        const chain = orNull(() => parseRenewals(files[r].data));
+        for (const t of chain === null ? [] : times) {
+            if (!pairs.has(r) && (await isOf(chain, files[t].data))) {
                 pairs.set(r, t);
             }
         }
@@ -266,9 +267,9 @@ async function isOver(token, text) {
     return parsed !== null && text !== null && equal(await digestOf(parsed.imprintDigest, text), parsed.imprint);
 }
 
-async function isOf(renewals, token) {
+async function isOf(chain, token) {
     try {
-        return await covers(token, parseRenewals(renewals));
+        return await covers(token, chain);
     } catch (error) {
         if (error instanceof Refusal) {
             return false;
@@ -365,7 +366,7 @@ function fileFinding(given, records) {
         const values = { name: attachment.name, record: record.facts.recordId };
         return finding(given, refusal("attachment-unverified", values), null, attachment);
     }
-    return finding(given, refusal("file-unknown"));
+    return finding(given, refusal(given.size > 0 ? "file-unknown" : "file-empty"));
 }
 
 function withAttachments(record, findings) {

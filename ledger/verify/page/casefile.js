@@ -376,7 +376,7 @@ class Examination {
             return facts;
         }
         try {
-            return this.#verifier.confirm(facts, await this.#file(item.anchor, MAX_EVIDENCE_BYTES));
+            return await this.#verifier.confirm(facts, await this.#file(item.anchor, MAX_EVIDENCE_BYTES));
         } catch (error) {
             this.#find(refusalOnly(error), item.anchor, item.n, "chain");
             return facts;

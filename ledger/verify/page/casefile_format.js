@@ -8,11 +8,11 @@ import { canonical, canonicalUtf8, loadsObject } from "./strictjson.js";
 import { decodeUtf8, encode, equal, grouped, head, lengthOf, repr, startsWith } from "./text.js";
 import { isFlag, isList, isObject, isText } from "./text.js";
 import { EXTENSIONS, ROLES_OF_TYPES } from "./texts.js";
-import { HEAD as ZIP_HEAD } from "./zipfiles.js";
+import { MAX_ENTRIES, HEAD as ZIP_HEAD } from "./zipfiles.js";
 
 export const SEALED_HEAD = encode("YXF");
-export const MAX_CASE_BYTES = 256 * 1024 * 1024;
-export const MAX_TAG_BYTES = 256 * 1024 * 1024;
+export const MAX_CASE_BYTES = 64 * 1024 * 1024;
+export const MAX_TAG_BYTES = 64 * 1024 * 1024;
 export const MAX_SMALL_BYTES = 16 * 1024;
 
 export const BAGIT = "bagit.txt";
@@ -38,7 +38,8 @@ const VERSION = 1;
 const SIGNATURE_TYPE = "yunxi-case-file+jws";
 const SOFTWARE = "yunxi";
 const ROLES = ["step", "evidence", "decision", "custody", "derived"];
-const MAX_ITEMS = 250_000;
+const MAX_CASE_VALUES = 2_500_000;
+const MAX_ITEMS = 50_000;
 const MAX_ATTACHMENTS = 50;
 const MAX_TIMES = 16;
 const MAX_TEXT_CHARS = 2_000;
@@ -68,7 +69,7 @@ const OXUM = /^(0|[1-9][0-9]{0,18})\.(0|[1-9][0-9]{0,8})$/;
 
 // Reads case.json. Nothing of what it says is checked against a record.
 export function parseCase(data) {
-    const value = loadsObject(data, WHAT, MAX_CASE_BYTES);
+    const value = loadsObject(data, WHAT, MAX_CASE_BYTES, MAX_CASE_VALUES);
     const members = new Members(value, "the file");
     if (members.take("format") !== FORMAT || members.number("v") !== VERSION) {
         throw new Malformed(WHAT, `must be ${FORMAT}, version ${VERSION}`);
@@ -194,6 +195,9 @@ export function parseManifest(data, what) {
 }
 
 function linesOf(data, what) {
+    if (data.reduce((count, byte) => count + (byte === 0x0a ? 1 : 0), 0) > MAX_ENTRIES) {
+        throw new Malformed(what, `has more than ${grouped(MAX_ENTRIES)} lines`);
+    }
     const text = decodeUtf8(data, what);
     if (text !== "" && !text.endsWith("\n")) {
         throw new Malformed(what, "its last line does not end; it may be cut short");

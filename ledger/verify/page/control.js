@@ -21,10 +21,17 @@ export function control(facts) {
 
 // Whether `operator`, of a witness, is another than who keeps the department's log; null where nobody says who.
 export function inOtherHands(operator, department) {
-    if ([...department.name.values()].includes(operator)) {
+    // a chain's registry has the names of a department in one text
+    const names = [...department.name.values(), ["zh", "en"].map((lang) => department.name.get(lang)).join(" | ")];
+    if (names.some((name) => folded(name) === folded(operator))) {
         return false;
     }
-    return department.operator === null ? null : operator !== department.operator;
+    return department.operator === null ? null : folded(operator) !== folded(department.operator);
+}
+
+// The same for names that a reader takes for the same.
+function folded(name) {
+    return name.normalize("NFKC").toLowerCase().split(/\s+/).filter((word) => word !== "").join(" ");
 }
 
 // The row for programs.

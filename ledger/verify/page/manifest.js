@@ -11,19 +11,18 @@ const LINE = /^(0|[1-9][0-9]{0,12}) ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}
 // {index, recordId, leaf: hex} of every line.
 export function parseLines(data) {
     const text = new TextDecoder("latin1").decode(data);
-    const lines = text.split("\n");
-    const whole = lines.pop() === "";
+    const found = [];
     let last = -1;
-    const found = lines.map((line, n) => {
-        const match = LINE.exec(line);
+    // one line after the other: a text of empty lines must not become a list of them
+    for (let at = 0; at < text.length; ) {
+        const end = text.indexOf("\n", at);
+        const match = end < 0 ? null : LINE.exec(text.slice(at, end));
         if (match === null || Number(match[1]) <= last) {
-            throw wrong(n + 1);
+            throw wrong(found.length + 1);
         }
         last = Number(match[1]);
-        return { index: last, recordId: match[2], leaf: match[3] };
-    });
-    if (!whole) {
-        throw wrong(lines.length + 1);
+        found.push({ index: last, recordId: match[2], leaf: match[3] });
+        at = end + 1;
     }
     return found;
 }

@@ -18,7 +18,7 @@ import { Sha256, sha256 } from "./sha256.js";
 import { stepsOf } from "./steps.js";
 import { loadsObject } from "./strictjson.js";
 import { clean, equal, toHex } from "./text.js";
-import { LABELS } from "./texts.js";
+import { INDEX_WORDS, LABELS } from "./texts.js";
 import { MAX_TRUST_BYTES, parseTrust } from "./trust.js";
 import { Verifier } from "./verifier.js";
 import { Moment, fill, say } from "./words.js";
@@ -541,6 +541,7 @@ function banner(report) {
         { class: `banner ${mood}`, role: "status", id: "verdict", tabindex: "-1" },
         make("p", { class: "word" }, label("result") + colon, make("strong", {}, word)),
         isSelfCheck && verdict === "good" ? null : make("p", {}, text),
+        verdict === "bad" ? make("p", {}, INDEX_WORDS.BAD_MEANS[state.lang]) : null,
         report.findings.map(({ caseFile }) => caseSummary(caseFile?.facts ?? null)),
         isSelfCheck ? make("p", { class: "notice bad" }, label("selfCheckNotice")) : null,
         report.trust === null ? null : trustLine(report.trust.sha256),

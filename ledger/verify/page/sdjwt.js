@@ -17,6 +17,7 @@ const MAX_HEADER_BYTES = 4096;
 const MAX_DISCLOSURE_BYTES = 2 * 1024 * 1024;
 const MAX_DISCLOSURES = 1_000;
 const SALT_BYTES = 16;
+const TILDE = 0x7e;
 const OPTIONAL_TEXTS = ["matter", "case", "inspection", "amends"];
 // names that no disclosure unit may have
 const CLAIMS = new Set(["iss", "jti", "iat", "type", "v", ...OPTIONAL_TEXTS, "subj", "_sd_alg", "_sd", "...", ""]);
@@ -60,10 +61,10 @@ export async function verifyStatement(statement, publicKey) {
 
 // The disclosures in `joined` (each followed by ~), held against the statement: [{text, unit, members}].
 export function openDisclosures(statement, joined) {
-    const texts = decodeAscii(joined, "disclosure").split("~").slice(0, -1);
-    if (texts.length > MAX_DISCLOSURES) {
+    if (joined.reduce((count, byte) => count + (byte === TILDE ? 1 : 0), 0) > MAX_DISCLOSURES) {
         throw new Malformed("presentation", `more than ${grouped(MAX_DISCLOSURES)} disclosures`);
     }
+    const texts = decodeAscii(joined, "disclosure").split("~").slice(0, -1);
     if (texts.some((text) => !statement.digests.has(b64urlEncode(sha256(encode(text)))))) {
         throw new DisclosureInvalid("a part that is shown is not in the statement");
     }
@@ -93,6 +94,7 @@ function parseDisclosure(text) {
     if (CLAIMS.has(unit)) {
         throw new Malformed("disclosure", `no unit may be named ${repr(unit)}`);
     }
+    checkFlat(members, "disclosure");
     if (b64urlDecode(salt, "disclosure salt").length < SALT_BYTES) {
         throw new Malformed("disclosure", `its salt has fewer than ${SALT_BYTES} bytes`);
     }
@@ -129,11 +131,21 @@ function digestsOf(payload) {
         throw new Malformed("statement", `_sd_alg must be ${DIGEST_ALGORITHM}`);
     }
     const digests = textsOf(payload, "_sd");
+    checkFlat(new Map([...payload].filter(([name]) => name !== "_sd")), "statement");
     textsOf(payload, "subj");
     if (new Set(digests).size !== digests.length || !digests.every((digest) => lengthOf(digest) === 43)) {
         throw new Malformed("statement", "_sd must hold distinct SHA-256 digests");
     }
     return new Set(digests);
+}
+
+// That a value has, at no depth, what RFC 9901 section 4.2.4 reads as hidden parts.
+function checkFlat(value, what) {
+    if (isObject(value) && (value.has("_sd") || value.has("..."))) {
+        throw new Malformed(what, "has hidden parts inside of parts, which are not in use here");
+    }
+    const inside = isObject(value) ? [...value.values()] : value;
+    inside.filter((each) => isObject(each) || isList(each)).forEach((each) => checkFlat(each, what));
 }
 
 function textsOf(payload, name) {

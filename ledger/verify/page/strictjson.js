@@ -1,4 +1,4 @@
-// JSON (RFC 8259) with one reading only, bounded in size and depth: ledger/formats/strictjson.py.
+// JSON (RFC 8259) with one reading only, bounded in size, depth and number of values: ledger/formats/strictjson.py.
 //
 // Objects are Maps, so that no member name means anything; whole numbers are numbers, all others `Float`.
 
@@ -8,6 +8,7 @@ import { byCodePoints, decodeUtf8, grouped, head, isObject, lengthOf, repr } fro
 export const MAX_INTEGER = Number.MAX_SAFE_INTEGER;
 
 const MAX_DEPTH = 32;
+const MAX_VALUES = 500_000;
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 
@@ -28,11 +29,11 @@ export class Float {
     }
 }
 
-export function loads(data, what, maxBytes) {
+export function loads(data, what, maxBytes, maxValues = MAX_VALUES) {
     if (data.length > maxBytes) {
         throw new Malformed(what, `${grouped(data.length)} bytes is more than the ${grouped(maxBytes)} allowed`);
     }
-    checkDepth(data, what);
+    checkShape(data, what, maxValues);
     const text = decodeUtf8(data, what);
     const reader = new Reader(text, what);
     const value = reader.document();
@@ -42,8 +43,8 @@ export function loads(data, what, maxBytes) {
     return value;
 }
 
-export function loadsObject(data, what, maxBytes) {
-    const value = loads(data, what, maxBytes);
+export function loadsObject(data, what, maxBytes, maxValues = MAX_VALUES) {
+    const value = loads(data, what, maxBytes, maxValues);
     if (!isObject(value)) {
         throw new Malformed(what, "must be a JSON object");
     }
@@ -99,20 +100,26 @@ function floatText(value) {
     return `${sign}${digits.slice(0, point).padEnd(point, "0")}.${digits.slice(point) || "0"}`;
 }
 
-// before parsing: the parser recurses
-function checkDepth(data, what) {
-    let depth = 0;
+// before parsing: the parser recurses, and values are many times larger in memory than in the text
+function checkShape(data, what, maxValues) {
+    let [depth, values] = [0, 0];
     for (let at = 0; at < data.length; at++) {
         const byte = data[at];
         if (byte === QUOTE) {
             at = endOfString(data, at);
         } else if (byte === 0x5b || byte === 0x7b) {
             depth += 1;
-            if (depth > MAX_DEPTH) {
-                throw new Malformed(what, `nested deeper than ${MAX_DEPTH}`);
-            }
+            values += 1;
+        } else if (byte === 0x2c) {
+            values += 1;
         } else if (byte === 0x5d || byte === 0x7d) {
             depth -= 1;
+        }
+        if (depth > MAX_DEPTH) {
+            throw new Malformed(what, `nested deeper than ${MAX_DEPTH}`);
+        }
+        if (values > maxValues) {
+            throw new Malformed(what, `holds more than ${grouped(maxValues)} values`);
         }
     }
 }
@@ -209,7 +216,7 @@ class Reader {
     }
 
     #object() {
-        const names = [];
+        let twice = null;
         const members = new Map();
         this.at += 1;
         this.#blank();
@@ -223,14 +230,13 @@ class Reader {
                 this.#blank();
                 this.#take(":");
                 this.#blank();
-                names.push(name);
+                twice ??= members.has(name) ? name : null;
                 members.set(name, this.#value());
                 this.#blank();
             } while (this.#more("}"));
         }
         this.at += 1;
-        if (names.length !== members.size) {
-            const twice = names.find((name) => names.indexOf(name) !== names.lastIndexOf(name));
+        if (twice !== null) {
             throw new Malformed(this.what, `member ${repr(head(twice, 64))} stands twice`);
         }
         return members;

@@ -5,7 +5,11 @@ import { Malformed } from "./errors.js";
 const ENCODER = new TextEncoder();
 const DECODER = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-const NOT_PRINTABLE = /(?! )[\p{C}\p{Z}]/u;
+// ledger/formats/texts.py
+const NEVER_SEEN = /\p{Cn}(?<=[\u2065\ufdd0-\ufdef\ufff0-\ufff8\u{13430}-\u{1343f}\u{e0000}-\u{e0fff}]|\p{NChar})/u;
+const NOT_FOR_PEOPLE = /(?! )[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Z}]/u;
+// what Python escapes when it quotes a text
+const ESCAPED = /(?! )[\p{C}\p{Z}]/u;
 const SPACE = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/;
 
 // well-formed UTF-8 (Unicode table 3-7): first byte from, to; second byte from, to; length
@@ -88,7 +92,7 @@ export function head(text, count) {
 }
 
 export function isPrintable(text) {
-    return !NOT_PRINTABLE.test(text);
+    return !NOT_FOR_PEOPLE.test(text) && !NEVER_SEEN.test(text);
 }
 
 export function hasSpace(text) {
@@ -107,7 +111,7 @@ export function repr(text) {
         if (c === quote || c === "\\") {
             return "\\" + c;
         }
-        return isPrintable(c) ? c : escaped(c);
+        return ESCAPED.test(c) ? escaped(c) : c;
     });
     return quote + inside.join("") + quote;
 }

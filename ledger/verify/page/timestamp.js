@@ -5,11 +5,11 @@ import { GENERALIZED_TIME, INTEGER, OCTETS, OID, SEQUENCE, SET, context, readDer
 import { b64decode } from "./encoding.js";
 import { Malformed, NotProven } from "./errors.js";
 import { concat, equal, grouped } from "./text.js";
-import { Certificate, certificatesOf, isIssuedBy, isSignedBy, momentOf } from "./x509.js";
+import { Certificate, certificatesOf, chainOf, isSignedBy, momentOf, readAlgorithm, readDigest, readable } from "./x509.js";
 
 export const MAX_TOKEN_BYTES = 64 * 1024;
 
-const MAX_CHAIN = 6;
+const MAX_CERTIFICATES = 32;
 const WHAT = "time-stamp token";
 const MAX_ACCURACY_BYTES = 6;
 const SIGNED_DATA = "1.2.840.113549.1.7.2";
@@ -19,22 +19,6 @@ const MESSAGE_DIGEST = "1.2.840.113549.1.9.4";
 const SIGNING_CERTIFICATE = "1.2.840.113549.1.9.16.2.12";
 const SIGNING_CERTIFICATE_V2 = "1.2.840.113549.1.9.16.2.47";
 const TIME_STAMPING = "1.3.6.1.5.5.7.3.8";
-const RSA = "1.2.840.113549.1.1.1";
-const ED25519 = "1.3.101.112";
-const DIGESTS = {
-    "2.16.840.1.101.3.4.2.1": "SHA-256",
-    "2.16.840.1.101.3.4.2.2": "SHA-384",
-    "2.16.840.1.101.3.4.2.3": "SHA-512",
-};
-// signature algorithm to digest; RSA and Ed25519 alone leave it to the digest algorithm
-const SIGNATURES = {
-    "1.2.840.113549.1.1.11": "SHA-256",
-    "1.2.840.113549.1.1.12": "SHA-384",
-    "1.2.840.113549.1.1.13": "SHA-512",
-    "1.2.840.10045.4.3.2": "SHA-256",
-    "1.2.840.10045.4.3.3": "SHA-384",
-    "1.2.840.10045.4.3.4": "SHA-512",
-};
 const TIME = /^(\d{14})(?:\.(\d{1,6}))?Z$/;
 
 // Step 1. Throws Malformed.
@@ -59,7 +43,11 @@ export function parseToken(data) {
     if (signers.length !== 1) {
         throw new Malformed(WHAT, `has ${signers.length} signers instead of one`);
     }
-    return tokenOf(content, offeredOf(certificates), signers[0].fields());
+    const offered = certificates === null ? [] : certificates.values().map(({ encoded }) => encoded);
+    if (offered.length > MAX_CERTIFICATES) {
+        throw new Malformed(WHAT, `carries more than ${MAX_CERTIFICATES} certificates`);
+    }
+    return tokenOf(content, offered, signers[0].fields());
 }
 
 // The facts of a token over `stamped`, under one of the trusted `roots` (Certificates).
@@ -80,13 +68,13 @@ export async function verifyToken(data, stamped, roots) {
         // 6
         checkPurpose(certificate);
         // 7
-        const chain = await chainOf(certificate, token.certificates, roots, token.time);
+        const chain = await chainOf(certificate, readable(token.certificates), roots, token.time);
         return Object.freeze({
             time: token.time,
             expires: chain.map((link) => link.notAfter).reduce((least, time) => (time < least ? time : least)),
             accuracy: token.accuracy,
-            authority: certificate.subjectName(),
-            root: chain[chain.length - 1].subjectName(),
+            authority: certificate.name,
+            root: chain[chain.length - 1].name,
             policy: token.policy,
             serial: token.serial,
         });
@@ -112,9 +100,9 @@ export function readRoots(pems) {
 function tokenOf(content, certificates, signer) {
     signer.take(INTEGER);
     const sid = signer.take();
-    const digest = digestName(signer.take());
+    const digest = readDigest(signer.take());
     const attributes = signer.take(context(0));
-    const signatureAlgorithm = algorithmOf(signer.take());
+    const algorithm = readAlgorithm(signer.take());
     const signature = signer.take(OCTETS).content;
     signer.maybe(context(1));
     signer.end();
@@ -124,7 +112,7 @@ function tokenOf(content, certificates, signer) {
     }
     const policy = info.take(OID).oid();
     const stamped = info.take().fields();
-    const [imprintDigest, imprint] = [digestName(stamped.take()), stamped.take(OCTETS).content];
+    const [imprintDigest, imprint] = [readDigest(stamped.take()), stamped.take(OCTETS).content];
     stamped.end();
     const serial = info.take(INTEGER).integer();
     const time = timeOf(info.take(GENERALIZED_TIME).content);
@@ -149,7 +137,7 @@ function tokenOf(content, certificates, signer) {
         // what is signed is the set with a set's own tag (RFC 5652 section 5.4)
         attributesEncoded: concat(Uint8Array.of(SET), attributes.encoded.subarray(1)),
         digest,
-        signatureAlgorithm,
+        algorithm,
         signature,
     };
 }
@@ -168,18 +156,6 @@ function attributesOf(attributes) {
     return found;
 }
 
-function offeredOf(value) {
-    const found = value === null ? [] : value.values();
-    try {
-        return found.map(({ encoded }) => new Certificate(encoded));
-    } catch (error) {
-        if (error instanceof Malformed) {
-            throw new Malformed(WHAT, "holds what is no certificate");
-        }
-        throw error;
-    }
-}
-
 async function signerCertificate({ attributes, certificates, signer }) {
     const second = attributes.get(SIGNING_CERTIFICATE_V2);
     const named = second ?? attributes.get(SIGNING_CERTIFICATE);
@@ -191,12 +167,15 @@ async function signerCertificate({ attributes, certificates, signer }) {
     let digest = "SHA-1";
     if (second !== undefined) {
         const algorithm = first.maybe(SEQUENCE);
-        digest = algorithm === null ? "SHA-256" : digestName(algorithm);
+        digest = algorithm === null ? "SHA-256" : readDigest(algorithm);
     }
     const wanted = first.take(OCTETS).content;
-    for (const certificate of certificates) {
-        if (equal(await digestOf(digest, certificate.encoded), wanted) && isSigner(signer, certificate)) {
-            return certificate;
+    for (const encoded of certificates) {
+        if (equal(await digestOf(digest, encoded), wanted)) {
+            const certificate = new Certificate(encoded);
+            if (isSigner(signer, certificate)) {
+                return certificate;
+            }
         }
     }
     throw new NotProven("the time stamp does not carry the certificate of its signer");
@@ -224,13 +203,12 @@ async function checkAttributes({ attributes, digest, content }) {
     }
 }
 
-async function checkSignature({ signatureAlgorithm, digest, signature, attributesEncoded }, certificate) {
-    const key = certificate.publicKey();
-    if (key.kind === "other" || (key.kind === "RSA" && key.size < 2048)) {
+async function checkSignature({ algorithm, digest, signature, attributesEncoded }, { key }) {
+    if (key.kind === null) {
         const kinds = "(RSA from 2048 bits, EC)";
         throw new NotProven(`the time stamp's signer has a key of a kind that is not accepted ${kinds}`);
     }
-    if (!(await isSignedBy(key, SIGNATURES[signatureAlgorithm] ?? digest, signature, attributesEncoded))) {
+    if (!(await isSignedBy(key, algorithm, digest, signature, attributesEncoded))) {
         throw new NotProven("the time stamp is not signed by its authority: it was changed");
     }
 }
@@ -243,55 +221,6 @@ function checkPurpose(certificate) {
     if (!usage.critical || usage.purposes.length !== 1 || usage.purposes[0] !== TIME_STAMPING) {
         throw new NotProven("the time stamp's certificate is not one for time-stamping alone");
     }
-}
-
-// The certificates from the signer to a trusted root.
-async function chainOf(certificate, offered, roots, time) {
-    const chain = [certificate];
-    const isRoot = (found) => roots.some((root) => root.isSame(found));
-    while (chain.length < MAX_CHAIN) {
-        const last = chain[chain.length - 1];
-        if (!(last.notBefore <= time && time <= last.notAfter)) {
-            throw new NotProven("a certificate behind the time stamp was not valid at the time that it states");
-        }
-        if (isRoot(last)) {
-            return chain;
-        }
-        const issuer = await issuerOf(last, [...roots, ...offered], chain);
-        if (issuer === null || !(isRoot(issuer) || issuer.isAuthority())) {
-            break;
-        }
-        chain.push(issuer);
-    }
-    const message = "no chain leads from the time stamp to an authority that the trust file names (`tsa_roots`)";
-    throw new NotProven(message);
-}
-
-async function issuerOf(certificate, candidates, chain) {
-    let first = null;
-    // all are looked at, so that one that cannot be read is found wherever it stands
-    for (const found of candidates) {
-        if (!chain.some((link) => link.isSame(found)) && (await isIssuedBy(certificate, found))) {
-            first ??= found;
-        }
-    }
-    return first;
-}
-
-function algorithmOf(value) {
-    const found = value.fields().take(OID).oid();
-    if (!Object.hasOwn(SIGNATURES, found) && found !== RSA && found !== ED25519) {
-        throw new Malformed(WHAT, `is signed with an algorithm that is not accepted (${found})`);
-    }
-    return found;
-}
-
-function digestName(value) {
-    const found = value.fields().take(OID).oid();
-    if (!Object.hasOwn(DIGESTS, found)) {
-        throw new Malformed(WHAT, `uses a digest that is not accepted (${found})`);
-    }
-    return DIGESTS[found];
 }
 
 function timeOf(content) {

@@ -351,10 +351,12 @@ function checkWitnesses(witnesses, quorum) {
     }
 }
 
-// one key under two names would let one signer count twice, or a log witness itself
+// one key under two names would let one signer count twice, or a department witness itself
 function checkSigners({ departments, witnesses }) {
     const vkeys = [...departments.flatMap((d) => d.log.vkeys), ...witnesses.flatMap(keysOf)];
-    refuseTwice(vkeys.map((vkey) => toHex(vkey.public)), "log or witness key");
+    const statements = departments.flatMap((d) => d.keys).filter((key) => key.public.kind === "Ed25519");
+    const publics = [...vkeys.map((vkey) => vkey.public), ...statements.map((key) => key.public.public)];
+    refuseTwice(publics.map(toHex), "signing key");
 }
 
 // a witness's keys, the present one first

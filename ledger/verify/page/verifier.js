@@ -4,7 +4,7 @@
 import { SealRule, verifyEvidence } from "./chain_evidence.js";
 import { checkpoint as checkpointOf, checkpointText, openCheckpointBy } from "./checkpoint.js";
 import { verifyCosignature } from "./cosignature.js";
-import { Malformed, SignatureInvalid, inStep, inStepNow } from "./errors.js";
+import { Malformed, Refusal, SignatureInvalid, inStep, inStepNow } from "./errors.js";
 import { leafHash, verifyInclusion } from "./merkle.js";
 import { decodeExtra, signedText, verifyAnchorHint } from "./receipt.js";
 import { refusal } from "./refusals.js";
@@ -23,8 +23,8 @@ const REFERENCES = ["matter", "case", "inspection", "amends"];
 const SHA256_HEX = /^[0-9a-f]{64}$/;
 const TILDE = 0x7e;
 
-// Verifies any number of records against one trust file. Checkpoints, anchors and evidence that passed are remembered,
-// by all their bytes.
+// Verifies any number of records against one trust file. What was found about checkpoints, anchors, evidence and
+// time stamps, refusals too, is remembered, by all their bytes.
 export class Verifier {
     #opened = new Map();
     #anchors = new Map();
@@ -68,7 +68,7 @@ export class Verifier {
     }
 
     // Steps 12 to 15 alone: the facts of a record, with what a file of anchor evidence adds to them.
-    confirm(facts, evidence) {
+    async confirm(facts, evidence) {
         const { logged, department } = facts;
         if (logged === null) {
             throw refusal("evidence-alone");
@@ -76,9 +76,8 @@ export class Verifier {
         const checkpoint = checkpointOf(logged.origin, logged.size, logged.root);
         const said = logged.anchor === null ? new Uint8Array() : signedText(logged.anchor, checkpoint);
         const key = [sha256(evidence), sha256(checkpointText(checkpoint)), sha256(said)].map(toHex).join();
-        const onChain =
-            this.#onChain.get(key) ?? verifyEvidence(this.rule, evidence, department, checkpoint, logged.anchor);
-        remember(this.#onChain, key, onChain);
+        const judge = () => verifyEvidence(this.rule, evidence, department, checkpoint, logged.anchor);
+        const onChain = await remembered(this.#onChain, key, judge);
         return Object.freeze({ ...facts, logged: Object.freeze({ ...logged, onChain }) });
     }
 
@@ -95,9 +94,9 @@ export class Verifier {
         }
         const text = checkpointText(checkpointOf(logged.origin, logged.size, logged.root));
         const key = [token, renewals ?? new Uint8Array(), text].map((part) => toHex(sha256(part))).join();
-        const stamped =
-            this.#stamped.get(key) ?? (await verifyTime(text, token, renewals, this.#authorities()));
-        remember(this.#stamped, key, stamped);
+        const stamped = await remembered(this.#stamped, key, () =>
+            verifyTime(text, token, renewals, this.#authorities()),
+        );
         const isSame = ({ authority, time }) => authority === stamped.authority && time === stamped.time;
         const same = logged.times.filter(isSame);
         if (same.some(({ goodUntil }) => goodUntil >= stamped.goodUntil)) {
@@ -163,15 +162,11 @@ export class Verifier {
     }
 
     async #open(department, note) {
-        const memo = toHex(sha256(note));
-        let opened = this.#opened.get(memo);
-        if (opened === undefined || opened.department !== department) {
+        return await remembered(this.#opened, toHex(sha256(note)), async () => {
             const [checkpoint, signer] = await inStep(8, () => openCheckpointBy(note, department.log.vkeys));
             const cosigned = await inStep(9, () => this.#cosigned(note));
-            opened = { department, checkpoint, cosigned, logKeyEnded: endOf(department.log, signer) };
-            remember(this.#opened, memo, opened);
-        }
-        return opened;
+            return { checkpoint, cosigned, logKeyEnded: endOf(department.log, signer) };
+        });
     }
 
     async #cosigned(note) {
@@ -193,15 +188,12 @@ export class Verifier {
 
     async #anchor(department, { checkpoint: note, extra }, checkpoint) {
         const memo = [sha256(note), sha256(extra)].map(toHex).join();
-        const known = this.#anchors.get(memo);
-        if (known !== undefined) {
-            return known;
-        }
-        const [hint, signature] = decodeExtra(extra);
-        this.#checkChain(hint);
-        await verifyAnchorHint(hint, signature, checkpoint, department.log.vkeys);
-        remember(this.#anchors, memo, hint);
-        return hint;
+        return await remembered(this.#anchors, memo, async () => {
+            const [hint, signature] = decodeExtra(extra);
+            this.#checkChain(hint);
+            await verifyAnchorHint(hint, signature, checkpoint, department.log.vkeys);
+            return hint;
+        });
     }
 
     #checkChain(hint) {
@@ -275,9 +267,29 @@ function attachmentOf({ unit, members }) {
     return Object.freeze({ unit, name, mediaType, size, sha256: sha256Hex });
 }
 
-function remember(memo, key, value) {
-    if (memo.size >= MEMO_ENTRIES) {
-        memo.clear();
+// What `judge` gives or refuses, from memory where it did before.
+async function remembered(memo, key, judge) {
+    if (!memo.has(key)) {
+        const found = await judged(judge);
+        if (memo.size >= MEMO_ENTRIES) {
+            memo.clear();
+        }
+        memo.set(key, found);
     }
-    memo.set(key, value);
+    const { value, refused } = memo.get(key);
+    if (refused !== null) {
+        throw refused;
+    }
+    return value;
+}
+
+async function judged(judge) {
+    try {
+        return { value: await judge(), refused: null };
+    } catch (error) {
+        if (error instanceof Refusal) {
+            return { value: null, refused: error };
+        }
+        throw error;
+    }
 }

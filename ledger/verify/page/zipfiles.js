@@ -9,7 +9,7 @@ import { refusal } from "./refusals.js";
 export const HEAD = encode("PK\x03\x04");
 export const CHUNK_BYTES = 4 * 1024 * 1024;
 
-const MAX_ENTRIES = 1_000_000;
+export const MAX_ENTRIES = 500_000;
 const MAX_PATH_CHARS = 120;
 const MAX_ZIP_BYTES = 2 ** 46;
 const PAYLOAD = "data/";
