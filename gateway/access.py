@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -23,12 +23,19 @@ from starlette.concurrency import run_in_threadpool
 from starlette.routing import BaseRoute
 
 from gateway.caller import PERSON_ROLES, REQUEST_ROLES, Caller
-from gateway.nonces import Nonce
 from gateway.operations.remote import address_of, certificate_of
 from gateway.people.sessions import session_token
 from gateway.problems import Problem
-from ledger.errors import RequestRefused
-from ledger.http_signatures import Target, read_signature, verify_request
+from ledger.errors import ChainUnreachable, RequestRefused
+from ledger.http_signatures import (
+    SignedRequest,
+    Target,
+    check_body,
+    check_signature,
+    check_time,
+    check_validity,
+    read_signature,
+)
 
 if TYPE_CHECKING:
     from gateway.site import Site
@@ -39,6 +46,9 @@ RECENT_SECONDS = 0.2
 """How long a key counts without asking for it again: far less than any block takes."""
 
 MAX_RECENT = 1_000
+
+STRANGERS_BODY_BYTES = 64 << 10
+"""As much as is read of a body from somebody who is not known, or need not be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +78,7 @@ class KeyBook(Protocol):
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """A request that failed authentication. `kid` is what it claims and nothing that is known; `department` is set only
-    where the signature held (a suspended department). `body` is what came, whole and unverified."""
+    where the signature held (a suspended department). `body` is what came, unverified; empty where it was long."""
 
     method: str
     path: str
@@ -85,20 +95,35 @@ class Authenticator:
         self._site = site
         self._recent: dict[str, tuple[float, RequestKey]] = {}
 
-    async def caller(self, request: Request, *, take_nonce: bool = True) -> Caller:
-        """The caller of a request. Raises Problem `unauthenticated` (with the `reason`), `department-suspended`,
-        `cross-site`. Without `take_nonce` the endpoint takes `request.state.nonce`, before or with all that it does."""
+    async def begin(self, request: Request) -> None:
+        """All that can be said of a request by its head: a session that lives, or a key in force that signed it,
+        together with the digest of the body to come. Raises Problem `unauthenticated`, `cross-site`."""
         if (token := session_token(request)) is not None:
-            return await run_in_threadpool(self._person, token)
-        body = await request.body()
+            request.state.person = await run_in_threadpool(self._person, token)
+            return
         try:
-            key, request.state.nonce = await self._key(request, body)
+            request.state.signed = await self._signed(request)
         except RequestRefused as refusal:
             raise await self.refused(request, refusal) from refusal
+
+    async def caller(self, request: Request, *, take_nonce: bool = True) -> Caller:
+        """The caller of a request that `begin` let pass. Raises Problem `unauthenticated` (with the `reason`),
+        `department-suspended`. Without `take_nonce` the endpoint takes `request.state.nonce`, before or with all that
+        it does."""
+        if hasattr(request.state, "person"):
+            person: Caller = request.state.person
+            return person
+        body = await request.body()
+        key, signed = request.state.signed
+        try:
+            check_body(signed, hashlib.sha256(body).digest())
+        except RequestRefused as refusal:
+            raise await self.refused(request, refusal) from refusal
+        request.state.nonce = signed.keyid, signed.nonce, signed.expires + self._site.settings.clock_skew + 1
         if take_nonce:
             await self.take_nonce(request)
         if key.standing != "admitted":
-            await self._refuse(request, body, key, "department-suspended")
+            await self._refuse(request, key, "department-suspended")
             raise Problem(
                 "department-suspended", "the consortium has suspended the caller's department: ask its members"
             )
@@ -111,9 +136,21 @@ class Authenticator:
         except RequestRefused as refusal:
             raise await self.refused(request, refusal) from refusal
 
+    def still(self, caller: Caller, token: str | None) -> bool:
+        """Whether a caller who was let in would be again, with the same roles; `token`: of the session, None for a
+        signed request. For what goes on for long. Blocks; says yes while the chain does not answer."""
+        if token is not None:
+            return self._site.people.is_current(token, caller)
+        try:
+            key, now = self._look_up(caller.subject), self._site.clock()
+        except ChainUnreachable:
+            return True
+        in_force = key is not None and (key.valid_to is None or now < key.valid_to)
+        return in_force and key is not None and key.standing == "admitted"
+
     async def refused(self, request: Request, refusal: RequestRefused) -> Problem:
         """The problem to raise for a request whose signature, key or nonce was refused; everybody is told before."""
-        await self._refuse(request, await request.body(), None, refusal.reason)
+        await self._refuse(request, None, refusal.reason)
         return Problem("unauthenticated", str(refusal), reason=refusal.reason)
 
     def _person(self, token: str) -> Caller:
@@ -122,18 +159,20 @@ class Authenticator:
             raise Problem("unauthenticated", "the session has ended: sign in again", reason="session-ended")
         return caller
 
-    async def _key(self, request: Request, body: bytes) -> tuple[RequestKey, Nonce]:
-        """The key that signed the request, and the nonce that is still to be taken."""
-        target, settings = target_of(request), self._site.settings
+    async def _signed(self, request: Request) -> tuple[RequestKey, SignedRequest]:
+        """The key that signed the request, and what it signed; the body is still to be compared, the nonce taken."""
+        target, now = target_of(request), self._site.clock()
         if target.authority not in self._site.authorities:
             raise RequestRefused("wrong-authority", "the request names another host: use the node's registered address")
-        headers = request.headers.items()
-        key = await self._registered(read_signature(target, headers).keyid)
-        digest, now = hashlib.sha256(body).digest(), self._site.clock()
-        signed = verify_request(target, headers, digest, lambda _: key, now, settings.clock_skew)
-        assert key is not None  # or it would not have verified
+        signed = read_signature(target, request.headers.items())
+        check_time(signed, now, self._site.settings.clock_skew)
+        key = await self._registered(signed.keyid)
+        if key is None:
+            raise RequestRefused("key-unknown", f"no key {signed.keyid!r} is registered for signing requests")
+        check_validity(signed, key, now)
+        check_signature(signed, key.public)
         self._check_certificate(request, key)
-        return key, (signed.keyid, signed.nonce, signed.expires + settings.clock_skew + 1)
+        return key, signed
 
     async def _registered(self, kid: str) -> RequestKey | None:
         # asking a book may wait for the chain, so it takes a thread, and a thread costs more than the signature
@@ -160,11 +199,11 @@ class Authenticator:
                 "certificate-wrong", "the connection's certificate is not the one this node expects of the department"
             )
 
-    async def _refuse(self, request: Request, body: bytes, key: RequestKey | None, reason: str) -> None:
+    async def _refuse(self, request: Request, key: RequestKey | None, reason: str) -> None:
         self._site.metrics.unauthenticated.labels(reason).inc()
         kid = key.kid if key else _claimed_kid(request)
         department = key.department if key else None
-        attempt = Attempt(request.method, request.url.path, body, kid, department, reason)
+        attempt = Attempt(request.method, request.url.path, await _little_body(request), kid, department, reason)
         await run_in_threadpool(self._site.refusals.authentication_failed, attempt)
 
 
@@ -177,6 +216,15 @@ def target_of(request: Request) -> Target:
     return Target(request.method, authority, path.decode("latin-1"), scope["query_string"].decode("latin-1"))
 
 
+async def _little_body(request: Request) -> bytes:
+    """The body, as far as it counts for a refusal: one that is larger than anybody's may be is not read."""
+    request.state.max_body_bytes = STRANGERS_BODY_BYTES
+    try:
+        return await request.body()
+    except Problem:
+        return b""
+
+
 def _claimed_kid(request: Request) -> str | None:
     try:
         return read_signature(target_of(request), request.headers.items()).keyid
@@ -186,27 +234,32 @@ def _claimed_kid(request: Request) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A route's rule. `roles` empty: anybody. Without `takes_nonce` the endpoint does, see `Authenticator.caller`."""
+    """A route's rule, asked in two parts: `begin`, by the route's class (`Guarded`, `Direct`), then the call. `roles`
+    empty: anybody. Without `takes_nonce` the endpoint does, see `Authenticator.caller`."""
 
     roles: frozenset[str]
     takes_nonce: bool = True
 
-    async def __call__(self, request: Request) -> Caller | None:
+    async def begin(self, request: Request) -> None:
+        """What is asked before the body is read: limits by address, and who calls, as far as the head says."""
         if "\0" in request.scope["path"] or b"%00" in request.scope["query_string"]:
             raise Problem("bad-request", "a URL holds no NUL character", field="url")  # PostgreSQL's text takes none
         site: Site = request.app.state.site
         address = address_of(request, site.settings.proxies)
         if not self.roles:
             site.limits.take(f"address {address}")
-            return None
+            request.state.max_body_bytes = STRANGERS_BODY_BYTES
+            return
         site.failures.require(address)
-        try:
+        with _counting_failures(site, address):
+            await site.authenticator.begin(request)
+
+    async def __call__(self, request: Request) -> Caller | None:
+        if not self.roles:
+            return None
+        site: Site = request.app.state.site
+        with _counting_failures(site, address_of(request, site.settings.proxies)):
             caller = await site.authenticator.caller(request, take_nonce=self.takes_nonce)
-        except Problem as problem:
-            if problem.code == "unauthenticated":
-                with suppress(Problem):
-                    site.failures.take(address)
-            raise
         request.state.caller = caller
         site.limits.take(f"{caller.department}/{caller.subject}")
         if not caller.roles & self.roles:
@@ -214,6 +267,17 @@ class Rule:
                 await site.authenticator.take_nonce(request)  # it will have no other use
             raise Problem("forbidden", f"this takes one of the roles: {', '.join(sorted(self.roles))}")
         return caller
+
+
+@contextmanager
+def _counting_failures(site: Site, address: str) -> Iterator[None]:
+    try:
+        yield
+    except Problem as problem:
+        if problem.code == "unauthenticated":
+            with suppress(Problem):
+                site.failures.take(address)
+        raise
 
 
 def allow(*roles: str, takes_nonce: bool = True) -> Any:

@@ -69,7 +69,16 @@ def create_app(site: Site, *, background: bool = True) -> FastAPI:
 
     `background`: run the site's workers. Without them requests are answered all the same.
     """
-    app = FastAPI(title="Yunxi", version="1", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    # no redirects to paths without a slash: behind a proxy that ends TLS they would lead to plain http
+    app = FastAPI(
+        title="Yunxi",
+        version="1",
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     app.state.site = site
     app.state.background = background
     site.peer_client.serve(app)

@@ -25,6 +25,7 @@ class Direct(APIRoute):
         endpoint = self.endpoint
 
         async def handle(request: Request) -> Response:
+            await rule.begin(request)
             answer: Response = await endpoint(await rule(request), request.app.state.site, request)
             return answer
 

@@ -7,32 +7,36 @@ gone. Which of them runs the background work the lease decides, so none of them 
 from __future__ import annotations
 
 import gc
-import hashlib
 import multiprocessing
 import os
 import signal
 import socket
 import ssl
+import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from prometheus_client.multiprocess import mark_process_dead
 
 from gateway.app import create_app
 from gateway.operations.logs import configure
+from gateway.operations.metrics import SHARED_FIGURES
 from gateway.settings import GatewaySettings
 from gateway.site import Site
+from gateway.wire import Encrypted, Plain
 from ledger.errors import CouldNotRun
 from ledger.node import Node
 
 BACKLOG = 2_048
 RESTART_SECONDS = 1.0
+RECURSION = 1_000
+"""The interpreter's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ def run_process(plan: Plan, opened: socket.socket) -> None:
     configure()
     if (parent := multiprocessing.parent_process()) is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    site = Site(Node.open(plan.directory), plan.settings)
+    site = Site(Node.open(plan.directory), plan.settings, plan.workers)
     site.authorities.update(plan.authorities)
     if plan.tls is not None:
         site.peer_client.use_tls(plan.tls.certificate, plan.tls.key, plan.tls.client_ca)
@@ -95,9 +99,11 @@ def run_process(plan: Plan, opened: socket.socket) -> None:
 
 def _settle() -> None:
     """Takes what was loaded until now out of the garbage collector's sight: to look through all of it takes
-    a fifth of a second, while everybody waits."""
+    a fifth of a second, while everybody waits. Sets the limit of recursion, which the chain's libraries raise so high
+    that the stack would end before it, and the process with the stack."""
     import ledger.anchor  # noqa: F401  brings the chain's client, which would be loaded while serving
 
+    sys.setrecursionlimit(RECURSION)
     gc.collect()
     gc.freeze()
 
@@ -106,10 +112,20 @@ def _supervise(plan: Plan, opened: socket.socket) -> None:
     ending = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())
-    start: Callable[[], BaseProcess] = lambda: _start(plan, opened)  # noqa: E731
-    processes = [start() for _ in range(plan.workers)]
-    while not ending.wait(RESTART_SECONDS):
-        processes = [process if process.is_alive() else start() for process in processes]
+    with TemporaryDirectory() as figures:
+        os.environ[SHARED_FIGURES] = figures
+        processes = [_start(plan, opened) for _ in range(plan.workers)]
+        while not ending.wait(RESTART_SECONDS):
+            processes = [process if process.is_alive() else _replace(process, plan, opened) for process in processes]
+        _end(processes, plan)
+
+
+def _replace(dead: BaseProcess, plan: Plan, opened: socket.socket) -> BaseProcess:
+    mark_process_dead(dead.pid)  # type: ignore[no-untyped-call]  # what was under way in it is no longer
+    return _start(plan, opened)
+
+
+def _end(processes: list[BaseProcess], plan: Plan) -> None:
     for process in processes:
         process.terminate()
     deadline = time.monotonic() + plan.settings.drain_seconds + 10
@@ -147,18 +163,6 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-class _Protocol(H11Protocol):
-    """Lets the application see which certificate a TLS connection was made with: the SHA-256 of its DER, in hex."""
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        channel = transport.get_extra_info("ssl_object")
-        certificate = channel.getpeercert(binary_form=True) if channel is not None else None
-        if certificate is not None:
-            shown = {"certificate_sha256": hashlib.sha256(certificate).hexdigest()}
-            self.app_state = {**self.app_state, **shown}
-
-
 def _config(plan: Plan, app: Any) -> uvicorn.Config:
     tls: dict[str, Any] = {}
     if plan.tls is not None:
@@ -168,7 +172,7 @@ def _config(plan: Plan, app: Any) -> uvicorn.Config:
             tls |= {"ssl_ca_certs": str(plan.tls.client_ca), "ssl_cert_reqs": ssl.CERT_OPTIONAL}
     return uvicorn.Config(
         app,
-        http=_Protocol if plan.tls is not None else "auto",
+        http=Encrypted if plan.tls is not None else Plain,
         ws="none",
         lifespan="on",
         log_config=None,

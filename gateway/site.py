@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Annotated, Protocol
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from gateway.access import Attempt, Authenticator, KeyBook
@@ -65,7 +66,8 @@ class Refusals:
 class Site:
     """An open node with its service around it. A room adds its line to `__init__`, below those it needs."""
 
-    def __init__(self, node: Node, settings: GatewaySettings) -> None:
+    def __init__(self, node: Node, settings: GatewaySettings, processes: int = 1) -> None:
+        """`processes`: how many serve this node, which share what a caller may ask."""
         self.node = node
         self.settings = settings
         self.clock = node.clock
@@ -76,19 +78,21 @@ class Site:
         # the pool's thread needs an intake of its own: one intake serves one thread
         self.nonces = Nonces(self.database, self.clock)
         self.intake = IntakeQueue(node.new_intake(), settings, self.metrics.batch.observe, self.nonces)
-        self.limits = Limits(settings)
+        self.limits = Limits(settings, processes)
         # by address, and only of requests that fail authentication: whoever signs is limited as a caller
         self.failures = Limits(
-            replace(settings, rate_per_second=settings.failures_per_second, rate_burst=settings.failures_burst)
+            replace(settings, rate_per_second=settings.failures_per_second, rate_burst=settings.failures_burst),
+            processes,
         )
         self.people = people_of(node)
         self.provider: Provider | None = None
         if settings.provider is not None:
             self.provider = Provider(settings.provider, self.people, self.database, self.clock)
         # guessing passwords is slow work: ten at once from one address, then one every two seconds
-        self.sign_in_limits = Limits(replace(settings, rate_per_second=0.5, rate_burst=10))
+        self.sign_in_limits = Limits(replace(settings, rate_per_second=0.5, rate_burst=10), processes)
+        self.sign_ins = CapacityLimiter(4)
         # anybody may ask behind a decision's code: fifty at once from one address, then five a second
-        self.citizen_limits = Limits(replace(settings, rate_per_second=5, rate_burst=50))
+        self.citizen_limits = Limits(replace(settings, rate_per_second=5, rate_burst=50), processes)
         self.peers = PeerDirectory(node, lambda: self.link)
         self.peer_client = PeerClient(self)
         self.grants = Grants(node, lambda: self.link, self.intake.submit)

@@ -16,7 +16,7 @@ from ledger.keks import EpochGone
 from ledger.sequencer import Arrival, Head, Sequencer, lock_head
 from ledger.store.database import Database
 from ledger.store.models import entries, index_of
-from ledger.submission import MAX_KEY_CHARS, Acknowledged, Outcome, Refused
+from ledger.submission import MAX_KEY_CHARS, SERVICE_KEYS, Acknowledged, Outcome, Refused
 from ledger.uploads import UploadTaken
 
 MAX_BATCH = 10_000
@@ -128,10 +128,13 @@ def is_key(key: object) -> bool:
     return isinstance(key, str) and 0 < len(key) <= MAX_KEY_CHARS and key.isprintable()
 
 
-def check_key(key: str) -> None:
-    """Raises RecordRefused, reason `bad-key`, for what cannot be one."""
+def check_key(key: str, *, by_service: bool = False) -> None:
+    """`key` as it is stored. Raises RecordRefused, reason `bad-key`, for what cannot be one, and for what only the
+    service can have (whoever guessed its keys could otherwise take them, and its own records would not be sealed)."""
     if not is_key(key):
         raise RecordRefused("bad-key", f"an idempotency key is 1 to {MAX_KEY_CHARS} printable characters")
+    if key.startswith(SERVICE_KEYS) and not by_service:
+        raise RecordRefused("bad-key", f"keys that begin with {SERVICE_KEYS} are the service's own: choose another")
 
 
 def check_same(key: str, mark: bytes, earlier_mark: bytes, record_id: str) -> None:

@@ -3,9 +3,9 @@
     key                                        record
     <mapping>/<row>                            of the row, the first version
     <mapping>~<n>/<row>                        the n-th version of the row, from 2; it amends the one before
-    feed-report/<mapping>/<seq>                feed.report: what was read in a period
-    feed-withdrawn/<mapping>/<record id>       feed.withdrawn: the row is no longer at its source
-    feed-probe/<mapping>/<token digest>        feed.probe: a planted row came out
+    yunxi:feed-report/<mapping>/<seq>          feed.report: what was read in a period
+    yunxi:feed-withdrawn/<mapping>/<record id> feed.withdrawn: the row is no longer at its source
+    yunxi:feed-probe/<mapping>/<token digest>  feed.probe: a planted row came out
 
 A report covers the records of the feed in a span of the log, end to end with the report before. Its digest is a chain
 over them, so it also binds the idempotency keys, which stand beside the statements and not in them:
@@ -25,12 +25,12 @@ from sqlalchemy import Connection, or_, select
 
 from ledger.errors import HistoryRefused, YunxiError
 from ledger.intake import Intake
-from ledger.record_types import parse_instant
+from ledger.record_types import RecordTypes, parse_instant
 from ledger.records import RecordReader
 from ledger.store.database import Database
 from ledger.store.models import entries, index_of, position_of
 from ledger.store.reading import LogRow, read_logs
-from ledger.submission import MAX_KEY_CHARS, Held, Submission
+from ledger.submission import MAX_KEY_CHARS, SERVICE_KEYS, Held, Submission, service_key
 
 REPORT, WITHDRAWN, PROBE = "feed-report", "feed-withdrawn", "feed-probe"
 RESERVED = (REPORT, WITHDRAWN, PROBE)
@@ -116,7 +116,7 @@ class FeedBook:
         """Raises HistoryRefused where the department has no log, StorageFailed."""
         with self._database.reading() as connection:
             log = self._log(connection)
-            prefix = report_key(mapping, 0)[:-1]
+            prefix = service_key(report_key(mapping, 0))[:-1]
             numbers = [e.key[len(prefix) :] for e in read_keys(connection, log.number, (prefix,), 0, log.size)]
         return Beginning(max((int(n) for n in numbers if n.isdecimal()), default=0), log.size)
 
@@ -150,8 +150,11 @@ class FeedBook:
             count += 1
         return count, digest
 
-    def known(self, keys: Sequence[str]) -> set[str]:
-        """Those of the keys that the log has."""
+    def known(self, keys: Sequence[str], *, by_service: bool = False) -> set[str]:
+        """Those of the keys that the log has, of the service's own records or of the others."""
+        if by_service:
+            stored = {service_key(key): key for key in keys}
+            return {stored[key] for key in self.known(list(stored))}
         found: set[str] = set()
         with self._database.reading() as connection:
             log = self._log(connection).number
@@ -224,7 +227,9 @@ class FeedSummary:
         self.findings.append(FeedFinding(level, kind, sentence, seq, record_id))
 
 
-def check_feeds(connection: Connection, reader: RecordReader, log: LogRow, now: float) -> list[FeedSummary]:
+def check_feeds(
+    connection: Connection, reader: RecordReader, log: LogRow, now: float, types: RecordTypes | None = None
+) -> list[FeedSummary]:
     """Holds the reports of every feed of one log against each other, the clock (seconds since 1970) and the log.
 
     1. Every report opens, says what its key says, and the numbers go 1, 2, 3 … without a gap.
@@ -235,16 +240,19 @@ def check_feeds(connection: Connection, reader: RecordReader, log: LogRow, now: 
     5. Rows that came late or back-dated, and sources that shrank, are named as notices.
     6. The newest report is not overdue, nor is a probe.
 
+    `types`: reports are held against their type, as whoever has the department's keys can seal anything.
+
     Reads the log's keys twice, in constant memory but for the reports. Not checked: the reports' proofs (the audit does
     that), and the source itself (`yunxi adapter reconcile` does). Raises StorageFailed, KeyRefused.
     """
     feeds: dict[str, FeedSummary] = {}
     reports: dict[str, list[dict[str, Any]]] = {}
-    for entry in read_keys(connection, log.number, (f"{REPORT}/", f"{PROBE}/"), 0, log.size):
-        word, _, rest = entry.key.partition("/")
+    told = service_key(f"{REPORT}/"), service_key(f"{PROBE}/")
+    for entry in read_keys(connection, log.number, told, 0, log.size):
+        word, _, rest = entry.key.removeprefix(SERVICE_KEYS).partition("/")
         feed = rest.partition("/")[0]
         summary = feeds.setdefault(feed, FeedSummary(log.department, feed))
-        record = _open(connection, reader, entry, summary)
+        record = _open(connection, reader, entry, summary, types, now)
         if record is None:
             continue
         if word == PROBE:
@@ -274,10 +282,18 @@ def check_feeds(connection: Connection, reader: RecordReader, log: LogRow, now: 
 
 
 def _open(
-    connection: Connection, reader: RecordReader, entry: FeedEntry, summary: FeedSummary
+    connection: Connection,
+    reader: RecordReader,
+    entry: FeedEntry,
+    summary: FeedSummary,
+    types: RecordTypes | None,
+    now: float,
 ) -> dict[str, Any] | None:
     try:
-        return {**reader.open(connection, entry.record_id).record(), "id": entry.record_id}
+        record = {**reader.open(connection, entry.record_id).record(), "id": entry.record_id}
+        if types is not None:
+            types.validate(record, now, by_service=True)
+        return record
     except YunxiError as error:
         sentence = f"entry {entry.index:,} cannot be read: {error}"
         summary.findings.append(FeedFinding("error", "report-unreadable", sentence, None, entry.record_id))

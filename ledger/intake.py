@@ -122,8 +122,8 @@ class Intake:
                 raise HistoryRefused(
                     f"there is no log of department {department!r}: run `yunxi department add {department}`"
                 )
-            known = find_known(connection, number, [item.key for item in batch if is_key(item.key)])
-        return [self._held(department, item, known.get(item.key)) for item in batch]
+            known = find_known(connection, number, _keys(batch))
+        return [self._held(department, item, known.get(item.stored_key)) for item in batch]
 
     def _held(self, department: str, submission: Submission, known: Known | None) -> Held | None:
         if known is None:
@@ -151,7 +151,7 @@ class Intake:
         now = self._clock()
         with self._database.reading() as connection:
             seen, sealer = self._open_log(connection, department, now)
-            known = find_known(connection, seen.number, [s.key for s in batch if is_key(s.key)])
+            known = find_known(connection, seen.number, _keys(batch))
             taken = find_taken(connection, [s.record.get("id") for s in batch if isinstance(s.record, dict)])
             named = [source.upload for submission in batch for source in submission.uploads]
             finished = find_finished(connection, self._keks, department, named, now) if named else {}
@@ -177,10 +177,11 @@ class Intake:
     ) -> list[_Candidate]:
         candidates: dict[str, _Candidate] = {}
         for slot, submission in enumerate(batch):
+            key = submission.stored_key
             try:
-                check_key(submission.key)
+                check_key(key, by_service=submission.by_service)
                 record, mark = self._content(department, submission)
-                if not is_known(slot, submission.key, mark, known, candidates, outcomes):
+                if not is_known(slot, key, mark, known, candidates, outcomes):
                     check_free(record.setdefault("id", draw_record_id(now)), taken)
                     kind = self._types.validate(record, now, by_service=submission.by_service)
                     self.matters.check(department, record.get("matter"), record["occurred_at"])
@@ -188,11 +189,11 @@ class Intake:
                         self._check_decision(department, record)
                     claims = claim_uploads(submission.uploads, finished)
                     taken.add(record["id"])
-                    candidates[submission.key] = _Candidate(
-                        [slot], submission.key, mark, record["id"], record, kind, submission.attachments, claims
+                    candidates[key] = _Candidate(
+                        [slot], key, mark, record["id"], record, kind, submission.attachments, claims
                     )
             except RecordRefused as error:
-                outcomes[slot] = Refused(submission.key, error)
+                outcomes[slot] = Refused(key, error)
         return list(candidates.values())
 
     def _content(self, department: str, submission: Submission) -> tuple[dict[str, Any], bytes]:
@@ -315,6 +316,10 @@ class Intake:
         if key is None:
             key = self._content_keys[department] = content_key(self._agent.index_key(), department)
         return key
+
+
+def _keys(batch: Sequence[Submission]) -> list[str]:
+    return [submission.stored_key for submission in batch if is_key(submission.key)]
 
 
 def _taken_over(sealed: Sealed, candidate: _Candidate, data_key: bytes) -> tuple[StoredBlob, ...]:

@@ -19,13 +19,13 @@ from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, delete, func, select
 
-from ledger.errors import HistoryRefused, Malformed, MattersRefused, RecordRefused
+from ledger.errors import HistoryRefused, Malformed, MattersRefused, NotProven, RecordRefused
 from ledger.matter_lists import OPEN, Change, Delivered, Matter, MatterList, Merged, diff, merge, parse_list
 from ledger.record_types import FUTURE_TOLERANCE_SECONDS
 from ledger.store.database import Database, insert_rows
 from ledger.store.models import entries, matter_lists, matters
 from ledger.store.reading import read_logs
-from ledger.submission import Acknowledged, AttachmentSource, Refused, Submission
+from ledger.submission import Acknowledged, AttachmentSource, Refused, Submission, service_key
 
 if TYPE_CHECKING:
     from ledger.intake import Intake
@@ -212,7 +212,7 @@ def publish(intake: Intake, made: Draft, origin: Origin, now: float) -> Acknowle
         _project(connection, made.log, [(made.list, digest, int(now * 1000))])
 
     attached = (AttachmentSource(data, "matters.json", "application/json"),)
-    submission = Submission(_key(made.list.version), _record(made, digest, origin, now), attached, by_service=True)
+    submission = Submission(list_key(made.list.version), _record(made, digest, origin, now), attached, by_service=True)
     outcome = intake.submit(made.list.department, [submission], beside=project)[0]
     if isinstance(outcome, Refused):
         raise outcome.error
@@ -251,8 +251,8 @@ def _row(log: int, m: Matter) -> tuple[object, ...]:
     return (log, m.code, f"{m.effective_from}", f"{m.effective_to}", m.name, m.kind, m.legal_basis, m.level)
 
 
-def _key(version: int) -> str:
-    # with a colon: no feed's rows can have such keys
+def list_key(version: int) -> str:
+    """The idempotency key of the record that publishes a list."""
     return f"{RECORD_TYPE}:{version}"
 
 
@@ -321,14 +321,7 @@ def rebuild(database: Database, reader: RecordReader, department: str) -> Rebuil
     """
     with database.writing() as connection:
         log = _log_number(connection, department)
-        lists: list[tuple[MatterList, bytes, int]] = []
-        while _find(connection, log, len(lists) + 1) is not None:
-            made, digest, previous, published_at = _published(connection, reader, department, log, len(lists) + 1)
-            if previous != (lists[-1][1] if lists else None):
-                raise HistoryRefused(
-                    f"list {made.version} of {department} does not follow the one before: run `yunxi audit`"
-                )
-            lists.append((made, digest, published_at))
+        lists = _lists(connection, reader, department, log)
         held = (newest_list(connection, log), held_matters(connection, log))
         connection.execute(delete(matter_lists).where(matter_lists.c.log == log))
         connection.execute(delete(matters).where(matters.c.log == log))
@@ -337,6 +330,39 @@ def rebuild(database: Database, reader: RecordReader, department: str) -> Rebuil
         differed = held != (newest_list(connection, log), held_matters(connection, log))
         count = len({matter.code for matter in lists[-1][0].matters}) if lists else 0
     return Rebuilt(department, len(lists), count, differed)
+
+
+def check_tables(connection: Connection, reader: RecordReader, department: str) -> None:
+    """That what intake decides by is the newest list in the department's log. Raises NotProven where it is not, and as
+    `rebuild`."""
+    log = _log_number(connection, department)
+    lists = _lists(connection, reader, department, log)
+    said = [(made.version, digest, f"{made.as_of}") for made, digest, _ in lists]
+    c = matter_lists.c
+    query = select(c.version, c.sha256, c.as_of).where(c.log == log).order_by(c.version)
+    there = [(row.version, bytes(row.sha256), row.as_of) for row in connection.execute(query)]
+    if there != said:
+        raise NotProven(f"the table of matter lists has {len(there)}, and the log has {len(said)} or others")
+    held = {(m.code, m.effective_from): m for m in held_matters(connection, log)}
+    listed = {(m.code, m.effective_from): m for m in (lists[-1][0].matters if lists else ())}
+    for code, first in sorted(held.keys() | listed.keys()):
+        if held.get((code, first)) != listed.get((code, first)):
+            raise NotProven(f"the table of matters does not say of {code} from {first} what the list in the log says")
+
+
+def _lists(
+    connection: Connection, reader: RecordReader, department: str, log: int
+) -> list[tuple[MatterList, bytes, int]]:
+    """Every list in the log, in order, with its digest and when it was acknowledged (ms)."""
+    lists: list[tuple[MatterList, bytes, int]] = []
+    while _find(connection, log, len(lists) + 1) is not None:
+        made, digest, previous, published_at = _published(connection, reader, department, log, len(lists) + 1)
+        if previous != (lists[-1][1] if lists else None):
+            raise HistoryRefused(
+                f"list {made.version} of {department} does not follow the one before: run `yunxi audit`"
+            )
+        lists.append((made, digest, published_at))
+    return lists
 
 
 def _published(
@@ -361,7 +387,9 @@ def _published(
 
 def _find(connection: Connection, log: int, version: int) -> tuple[str, int] | None:
     query = select(entries.c.record_id, entries.c.acknowledged_at)
-    row = connection.execute(query.where(entries.c.log == log, entries.c.key == _key(version))).one_or_none()
+    row = connection.execute(
+        query.where(entries.c.log == log, entries.c.key == service_key(list_key(version)))
+    ).one_or_none()
     return None if row is None else (str(UUID(bytes=bytes(row.record_id))), row.acknowledged_at)
 
 

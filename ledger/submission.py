@@ -12,6 +12,9 @@ from ledger.errors import RecordRefused
 
 MAX_KEY_CHARS = 200
 
+SERVICE_KEYS = "yunxi:"
+"""What the keys of the service's own records begin with in a log, and no key that is handed in."""
+
 
 @dataclass(frozen=True, slots=True)
 class AttachmentSource:
@@ -46,7 +49,7 @@ class Submission:
     yields the same record, with other content a Conflict. `record` is the plaintext record; `id` may be left out
     (intake draws a UUIDv7), `department` must be the department that intake was called for. `uploads` become the
     attachments behind the files. `by_service`: the service itself says it, not a department's system, terminal or
-    officer; only then may the type be one that the service alone seals.
+    officer; only then may the type be one that the service alone seals. Its `key` has a name space of its own.
     """
 
     key: str
@@ -55,10 +58,21 @@ class Submission:
     uploads: tuple[UploadedSource, ...] = field(default=())
     by_service: bool = False
 
+    @property
+    def stored_key(self) -> str:
+        """The key that the log has it under."""
+        return service_key(self.key) if self.by_service else self.key
+
+
+def service_key(key: str) -> str:
+    """The key that the log has a record under which the service submitted as `key`."""
+    return SERVICE_KEYS + key
+
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """The record is durable and has its place in the log. `new` is False where the key was known already."""
+    """The record is durable and has its place in the log, under `key` there. `new` is False where the key was known
+    already."""
 
     key: str
     record_id: str

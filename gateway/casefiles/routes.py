@@ -11,10 +11,11 @@ from starlette.responses import FileResponse, Response
 from gateway.access import allow
 from gateway.caller import ADMIN, REVIEWER, Caller
 from gateway.casefiles import service
+from gateway.guarded import Guarded
 from gateway.proceedings.views import Body, Line, RecordId
 from gateway.site import SiteOf
 
-router = APIRouter(prefix="/v1/cases/{number}/casefile", tags=["casefiles"])
+router = APIRouter(prefix="/v1/cases/{number}/casefile", tags=["casefiles"], route_class=Guarded)
 
 Exporting = Annotated[Caller, allow(REVIEWER, ADMIN)]
 Number = Annotated[str, Path(max_length=100, description="the case number")]

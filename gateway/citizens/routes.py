@@ -19,6 +19,7 @@ from gateway.citizens import links
 from gateway.citizens.links import Link
 from gateway.citizens.page import citizens_page
 from gateway.citizens.reading import Served, served
+from gateway.guarded import Guarded
 from gateway.operations.remote import address_of
 from gateway.peers.directory import PeerDirectory
 from gateway.proceedings.views import Body
@@ -28,7 +29,7 @@ from gateway.site import SiteOf
 from ledger.errors import ChainUnreachable
 from ledger.paper.qr import QrCode
 
-router = APIRouter(tags=["citizens"])
+router = APIRouter(tags=["citizens"], route_class=Guarded)
 
 Anybody = Annotated[Caller | None, public()]
 Issuer = Annotated[Caller, allow(OFFICER, SUPERVISOR, SYSTEM)]

@@ -10,12 +10,13 @@ from fastapi import APIRouter, Query
 from gateway.access import allow
 from gateway.caller import ADMIN, AUDITOR, COORDINATOR, SUPERVISOR, SYSTEM, Caller
 from gateway.contributions.service import contribution_of
+from gateway.guarded import Guarded
 from gateway.problems import Problem
 from gateway.proceedings.views import instant
 from gateway.site import SiteOf
 from ledger.record_types import parse_instant
 
-router = APIRouter(prefix="/v1/contributions", tags=["contributions"])
+router = APIRouter(prefix="/v1/contributions", tags=["contributions"], route_class=Guarded)
 
 Time = Annotated[str | None, Query(max_length=40, description="RFC 3339 with offset")]
 

@@ -11,12 +11,13 @@ from gateway.access import allow
 from gateway.caller import ADMIN, AUDITOR, COORDINATOR, OFFICER, PEER, REVIEWER, SUPERVISOR, SYSTEM, Caller
 from gateway.emergency import reading, service
 from gateway.emergency.reading import Emergency
+from gateway.guarded import Guarded
 from gateway.notices.shown import accept
 from gateway.proceedings.views import Body, DepartmentId, Number, RecordId, RecordTypeName, Text, instant
 from gateway.recalls.routes import Told
 from gateway.site import SiteOf
 
-router = APIRouter(prefix="/v1/emergencies", tags=["emergencies"])
+router = APIRouter(prefix="/v1/emergencies", tags=["emergencies"], route_class=Guarded)
 
 Asking = Annotated[Caller, allow(OFFICER, SUPERVISOR)]
 Justifying = Annotated[Caller, allow(SUPERVISOR, REVIEWER)]

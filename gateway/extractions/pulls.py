@@ -24,6 +24,7 @@ from gateway.extractions.models import pulls
 from gateway.proceedings.reading import Proceeding, open_ones
 from ledger.store.database import Database
 from ledger.store.models import entries, logs
+from ledger.submission import service_key
 
 WAITING, PULLING, FOLLOWING, REFUSED = "waiting", "pulling", "following", "refused"
 UNREACHABLE, DAMAGED, ENDED = "unreachable", "damaged", "ended"
@@ -150,7 +151,7 @@ def pages_received(connection: Connection, requester: str, extraction: str, page
     """The last page in a row, from `page` on, whose receipt is in the requester's log: the log decides."""
     log = connection.scalar(select(logs.c.log).where(logs.c.department == requester))
     while True:
-        here = (entries.c.log == log) & (entries.c.key == f"received/{extraction}/{page + 1}")
+        here = (entries.c.log == log) & (entries.c.key == service_key(f"received/{extraction}/{page + 1}"))
         if connection.scalar(select(entries.c.position).where(here)) is None:
             return page
         page += 1

@@ -20,16 +20,20 @@ from gateway.extractions import standing
 from gateway.extractions.owner import Opened
 from gateway.extractions.pages import MAX_PAGE, MEDIA_TYPE
 from gateway.extractions.standing import Extraction, Request
+from gateway.guarded import Guarded
 from gateway.problems import Problem
 from gateway.site import SiteOf
 from ledger.errors import Malformed
 from ledger.formats.encoding import b64url_decode
 
-router = APIRouter(prefix="/v1/extractions", tags=["extractions"])
-pulls_router = APIRouter(prefix="/v1/pulls", tags=["extractions"])
+router = APIRouter(prefix="/v1/extractions", tags=["extractions"], route_class=Guarded)
+pulls_router = APIRouter(prefix="/v1/pulls", tags=["extractions"], route_class=Guarded)
 
 NEWS_LOOK_S = 0.1
 """How often a waiting request looks whether the log has grown."""
+
+MAX_WAITING = 50
+"""Requests of one department that wait for news in a process; further ones are answered at once."""
 
 Peer = Annotated[Caller, allow(PEER)]
 Looking = Annotated[Caller, allow(PEER, SYSTEM, ADMIN, SUPERVISOR, AUDITOR, COORDINATOR)]
@@ -109,13 +113,18 @@ async def news(
 ) -> dict[str, Any]:
     """Answers as soon as a record past index `after` of the owner's log belongs to one of the caller's standing
     extractions, and after `wait` seconds at the latest; `cursor` is the `after` of the next request."""
-    until = time.monotonic() + wait
-    while True:
-        cursor, found = await anyio.to_thread.run_sync(site.extractions.owner.news, caller, owner, after)
-        if found or time.monotonic() >= until or site.stopping.is_set():
-            return {"cursor": cursor, "extractions": found}
-        after = cursor  # nothing up to there is the caller's
-        await asyncio.sleep(NEWS_LOOK_S)
+    waiting = site.extractions.waiting
+    until = time.monotonic() + (wait if waiting[caller.department] < MAX_WAITING else 0)
+    waiting[caller.department] += 1
+    try:
+        while True:
+            cursor, found = await anyio.to_thread.run_sync(site.extractions.owner.news, caller, owner, after)
+            if found or time.monotonic() >= until or site.stopping.is_set():
+                return {"cursor": cursor, "extractions": found}
+            after = cursor  # nothing up to there is the caller's
+            await asyncio.sleep(NEWS_LOOK_S)
+    finally:
+        waiting[caller.department] -= 1
 
 
 @router.get("/{extraction}", summary="One extraction, and what of it is granted now")

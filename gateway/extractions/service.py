@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,8 @@ class Extractions:
         self.requester = Requester(
             site.database, node.reader, node.agent, site.peer_client, receiver, self.refusals, clock
         )
+        self.waiting: Counter[str] = Counter()
+        """Requests for news that wait, by department."""
         self.worker = AutomaticExtraction(site.database, site.projector, self.requester, site.hosted, clock)
 
     def authentication_failed(self, attempt: Attempt) -> None:

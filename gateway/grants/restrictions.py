@@ -22,6 +22,7 @@ from ledger.record_types import RecordTypes
 from ledger.records import RecordReader
 from ledger.store.models import entries
 from ledger.store.reading import read_logs
+from ledger.submission import service_key
 
 POLICE_PARTS = frozenset({"public-security", "publicsecurity"})
 BASIS_TYPE = "sharing.basis"
@@ -53,9 +54,8 @@ def with_basis(connection: Connection, reader: RecordReader, owner: str, types: 
 
 def _is_named(connection: Connection, reader: RecordReader, log: int, name: str) -> bool:
     found = select(entries.c.statement).where(
-        entries.c.log == log, entries.c.key.startswith(_prefix(name), autoescape=True)
+        entries.c.log == log, entries.c.key.startswith(service_key(_prefix(name)), autoescape=True)
     )
-    # whoever submits records chooses their keys: what counts is the record
     for statement in connection.scalars(found):
         payload = parse_statement(statement).payload
         if payload["type"] == BASIS_TYPE and reader.open(connection, payload["jti"]).record()["shared_type"] == name:

@@ -13,11 +13,12 @@ from gateway.caller import ADMIN, PERSON_ROLES, SYSTEM, Caller
 from gateway.grants.purposes import purposes
 from gateway.grants.sentences import sentence, standing, state_of
 from gateway.grants.service import MOST_PER_DAY, grant_json
+from gateway.guarded import Guarded
 from gateway.problems import Problem
 from gateway.site import Site, SiteOf
 from ledger.chain.sharing_grants import MOST_TERMS, Grant, Terms
 
-router = APIRouter(prefix="/v1/grants", tags=["grants"])
+router = APIRouter(prefix="/v1/grants", tags=["grants"], route_class=Guarded)
 
 Giver = Annotated[Caller, allow(ADMIN, SYSTEM)]
 Reader = Annotated[Caller, allow(SYSTEM, *PERSON_ROLES)]

@@ -13,10 +13,11 @@ from starlette.responses import Response
 
 from gateway.access import allow, public
 from gateway.caller import AUDITOR, PEER, SYSTEM, Caller
+from gateway.guarded import Guarded
 from gateway.logs import service
 from gateway.site import SiteOf
 
-router = APIRouter(prefix="/v1/logs", tags=["logs"])
+router = APIRouter(prefix="/v1/logs", tags=["logs"], route_class=Guarded)
 
 Anybody = Annotated[Caller | None, public()]
 Member = Annotated[Caller, allow(AUDITOR, PEER, SYSTEM)]

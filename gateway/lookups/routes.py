@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 
 from gateway.access import allow
 from gateway.caller import ADMIN, AUDITOR, OFFICER, PEER, REVIEWER, SUPERVISOR, SYSTEM, Caller
+from gateway.guarded import Guarded
 from gateway.lookups.duplicates import Question, answer
 from gateway.lookups.tracker import NEWEST, accesses_to
 from gateway.lookups.views import AnswerDuplicates, CheckDuplicates, Track, access_json, found_json
@@ -26,7 +27,7 @@ from ledger.formats.encoding import b64url_decode, b64url_encode
 from ledger.formats.identifiers import check, normalise
 from ledger.submission import Refused, Submission
 
-router = APIRouter(prefix="/v1", tags=["lookups"])
+router = APIRouter(prefix="/v1", tags=["lookups"], route_class=Guarded)
 
 ANSWERS = "/v1/duplicate-checks/answers"
 ASKING_S = 10.0

@@ -16,7 +16,7 @@ from ledger.formats.encoding import b64encode
 from ledger.formats.trust import Trust
 from ledger.store.database import Database
 from ledger.store.models import entries, logs
-from ledger.submission import Acknowledged, AttachmentSource, Refused, Submission
+from ledger.submission import Acknowledged, AttachmentSource, Refused, Submission, service_key
 from ledger.verify.facts import Facts
 from ledger.verify.verifier import Verifier
 
@@ -103,8 +103,8 @@ def seal_once(
 
 
 def sealed_under(database: Database, department: str, key: str) -> str | None:
-    """The id of the department's record under an idempotency key, or None."""
-    here = (logs.c.department == department) & (entries.c.key == key)
+    """The id of the record that the service sealed for the department under an idempotency key, or None."""
+    here = (logs.c.department == department) & (entries.c.key == service_key(key))
     query = select(entries.c.record_id).join_from(entries, logs, entries.c.log == logs.c.log).where(here)
     with database.reading() as connection:
         found = connection.scalar(query)

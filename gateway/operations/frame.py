@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import orjson
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.operations.logs import places
@@ -48,6 +49,8 @@ class Frame:
         self._site.metrics.in_flight.inc()
         try:
             await self._app(scope, self._bounded(scope, receive), answer.send)
+        except ClientDisconnect:
+            pass  # there is nobody to be answered
         except Exception as error:  # noqa: BLE001  the last line of defence: nobody is shown a traceback
             log.error("failed", request_id=request_id, error=type(error).__name__, at=places(error))
             await answer.fail()
@@ -56,17 +59,19 @@ class Frame:
             self._count(scope, answer.status, request_id, time.perf_counter() - began)
 
     def _bounded(self, scope: Scope, receive: Receive) -> Receive:
-        """`receive` that raises Problem `too-large` once more than the allowed bytes came."""
-        limit, came = self._site.settings.max_body_bytes, 0
+        """`receive` that raises Problem `too-large` once more than the allowed bytes came, or at once where they are
+        announced. Less may be allowed than the settings say: `max_body_bytes` of the request's state."""
+        came, state, most = 0, scope["state"], self._site.settings.max_body_bytes
         stated = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        too_large = stated.isdigit() and int(stated[:20]) > limit
+        announced = int(stated[:20]) if stated.isdigit() else 0
 
         async def bounded() -> Message:
             nonlocal came
-            message = await receive() if not too_large else {"type": "http.request"}
+            limit = min(most, state.get("max_body_bytes", most))
+            message = await receive() if announced <= limit else {"type": "http.request"}
             came += len(message.get("body", b""))
-            if too_large or came > limit:
-                raise Problem("too-large", f"a request's body has at most {limit:,} bytes: send less at a time")
+            if max(announced, came) > limit:
+                raise Problem("too-large", f"a request's body has at most {limit:,} bytes here: send less at a time")
             return message
 
         return bounded
@@ -74,7 +79,8 @@ class Frame:
     def _count(self, scope: Scope, status: int, request_id: str, seconds: float) -> None:
         route = route_template(scope)
         metrics, caller = self._site.metrics, scope["state"].get("caller")
-        metrics.requests.labels(scope["method"] if route != "-" else "-", route, str(status)).inc()
+        known = route != "-" and status != 405  # a method that no route has is one that the caller made up
+        metrics.requests.labels(scope["method"] if known else "-", route, str(status)).inc()
         metrics.seconds.labels(route).observe(seconds)
         log.info(
             "request",

@@ -14,10 +14,12 @@ MAX_CALLERS = 10_000
 
 
 class Limits:
-    """Buckets by caller. Several processes each have their own, so the rate of all is theirs together."""
+    """Buckets by caller. Several processes each have their own, with an equal share of the rate, so that whoever asks
+    all of them has no more than one."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
-        self._rate, self._burst = settings.rate_per_second, settings.rate_burst
+    def __init__(self, settings: GatewaySettings, processes: int = 1) -> None:
+        self._rate = settings.rate_per_second / processes
+        self._burst = max(1.0, settings.rate_burst / processes)
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -33,7 +35,7 @@ class Limits:
     def _look(self, caller: str, wanted: int) -> None:
         now = time.monotonic()
         with self._lock:
-            tokens, since = self._buckets.pop(caller, (float(self._burst), now))
+            tokens, since = self._buckets.pop(caller, (self._burst, now))
             tokens = min(self._burst, tokens + (now - since) * self._rate)
             taken = tokens >= 1
             self._buckets[caller] = (tokens - wanted * taken, now)

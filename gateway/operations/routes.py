@@ -6,16 +6,17 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Request
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from gateway.access import ROLES, allow, public
 from gateway.caller import Caller
+from gateway.guarded import Guarded
 from gateway.operations.description import describe
 from gateway.problems import Problem
 from gateway.site import SiteOf
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], route_class=Guarded)
 
 Anybody = Annotated[Caller | None, public()]
 Known = Annotated[Caller, allow(*ROLES)]
@@ -48,12 +49,12 @@ def readyz(_: Anybody, site: SiteOf) -> Response:
 
 @router.get("/metrics", summary="Figures for Prometheus", response_class=Response, responses=_FIGURES)
 def metrics(_: Anybody, site: SiteOf, request: Request) -> Any:
-    """Figures in Prometheus's text format, of the process that answers. To this machine only, past no proxy."""
+    """Figures in Prometheus's text format, of all processes together. To this machine only, past no proxy."""
     proxied = any(name in request.headers for name in _FORWARDED)
     if proxied or request.client is None or request.client.host not in _HERE:
         raise Problem("not-found", "there is no such route")
     site.metrics.queue.set(site.intake.depth)
-    return Response(generate_latest(site.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(site.metrics.latest(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/openapi.json", summary="This description", include_in_schema=False)

@@ -10,7 +10,8 @@ from gateway.access import RequestKey
 from gateway.caller import PEER, SYSTEM
 from gateway.peers.watch import Watched
 from ledger.chain.contracts import Key
-from ledger.errors import ChainUnreachable, Malformed
+from ledger.departments import check_url
+from ledger.errors import ChainUnreachable, Malformed, Refusal
 from ledger.formats.encoding import b64url_encode
 from ledger.formats.jwk import kid_of
 from ledger.formats.trust import Trust
@@ -107,7 +108,7 @@ class PeerDirectory:
         peers = {}
         for found in consortium.departments():
             keys = tuple(key for key in consortium.keys(found.id) if _is_its_own(key))
-            peers[found.id] = Peer(found.id, found.name, found.state, found.node_url or None, keys)
+            peers[found.id] = Peer(found.id, found.name, found.state, _address(found.node_url), keys)
         return _Members(peers, {key.kid: key for peer in peers.values() for key in _request_keys(peer)})
 
 
@@ -125,6 +126,14 @@ def _request_keys(peer: Peer) -> list[RequestKey]:
         for key in peer.keys
         if key.use == "request"
     ]
+
+
+def _address(url: str) -> str | None:
+    # a member writes what it likes into the registry; with a query or a fragment in it, what we append would be no path
+    try:
+        return check_url(url)
+    except Refusal:
+        return None
 
 
 def _is_its_own(key: Key) -> bool:

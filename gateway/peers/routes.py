@@ -10,9 +10,10 @@ from pydantic import BaseModel
 
 from gateway.access import allow
 from gateway.caller import PERSON_ROLES, SYSTEM
+from gateway.guarded import Guarded
 from gateway.site import SiteOf
 
-router = APIRouter(prefix="/v1/peers", tags=["peers"])
+router = APIRouter(prefix="/v1/peers", tags=["peers"], route_class=Guarded)
 
 
 class PeerShown(BaseModel):

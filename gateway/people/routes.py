@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, Literal, TypeVar
 
+from anyio import to_thread
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from gateway.access import allow, public
 from gateway.caller import ADMIN, PERSON_ROLES, Caller
+from gateway.guarded import Guarded
 from gateway.operations.remote import address_of
 from gateway.people import sessions
 from gateway.people.oidc import SIGN_IN_SECONDS, Provider
-from gateway.people.service import Account
+from gateway.people.service import Account, SignedIn
 from gateway.problems import Problem
 from gateway.site import Site, SiteOf
 
-router = APIRouter(prefix="/v1", tags=["people"])
+router = APIRouter(prefix="/v1", tags=["people"], route_class=Guarded)
 
+MAX_WAITING = 100
+"""Sign-ins that wait for their turn."""
+
+Done = TypeVar("Done")
 Anybody = Annotated[Caller | None, public()]
 Person = Annotated[Caller, allow(*PERSON_ROLES)]
 Admin = Annotated[Caller, allow(ADMIN)]
@@ -70,10 +78,9 @@ class AccountChange(_Body):
 
 
 @router.post("/sign-in", summary="Sign in with a local account")
-def sign_in(_: Anybody, site: SiteOf, request: Request, asked: SignIn) -> Response:
+async def sign_in(_: Anybody, site: SiteOf, request: Request, asked: SignIn) -> Response:
     """Begins a session, in a cookie or, with `bearer`, as a token in the answer. Five failures lock the account."""
-    site.sign_in_limits.take(_address(request))
-    signed_in = site.people.sign_in(asked.login, asked.password, asked.code)
+    signed_in = await _sign_in(site, request, asked)
     answer = _me(signed_in.caller)
     if asked.bearer:
         return JSONResponse(answer | {"token": signed_in.token})
@@ -98,11 +105,10 @@ def me(caller: Person) -> dict[str, Any]:
 
 
 @router.post("/password", status_code=204, summary="Change one's own password")
-def change_password(_: Anybody, site: SiteOf, request: Request, asked: NewPassword) -> Response:
+async def change_password(_: Anybody, site: SiteOf, request: Request, asked: NewPassword) -> Response:
     """Replaces the password after signing in with the old one; every session ends."""
-    site.sign_in_limits.take(_address(request))
-    site.people.sign_in(asked.login, asked.password, asked.code)
-    site.people.set_password(asked.login, asked.new_password)
+    await _sign_in(site, request, asked)
+    await _slowly(site, partial(site.people.set_password, asked.login, asked.new_password))
     return Response(status_code=204)
 
 
@@ -161,6 +167,18 @@ def change_account(caller: Admin, site: SiteOf, login: LoginPath, asked: Account
     if asked.disabled is not None:
         site.people.disable(login, disabled=asked.disabled)
     return _account_json(site.people.find(login))
+
+
+async def _sign_in(site: Site, request: Request, asked: SignIn | NewPassword) -> SignedIn:
+    site.sign_in_limits.take(_address(request))
+    return await _slowly(site, partial(site.people.sign_in, asked.login, asked.password, asked.code))
+
+
+async def _slowly(site: Site, work: Callable[[], Done]) -> Done:
+    """Work with a password takes 64 MiB and much time by design: a few at once, and never the threads of all others."""
+    if site.sign_ins.statistics().tasks_waiting >= MAX_WAITING:
+        raise Problem("overloaded", "too many people are signing in: try again in a moment", retry_after=5)
+    return await to_thread.run_sync(work, limiter=site.sign_ins)
 
 
 def _of_own_department(site: Site, caller: Caller, login: str) -> None:

@@ -198,6 +198,14 @@ class People:
                 connection.execute(update(sessions).where(sessions.c.token == digest).values(used_at=now))
         return _caller(row)
 
+    def is_current(self, token: str, caller: Caller) -> bool:
+        """Whether `caller` would still be told the same by this session. Does not count as its use."""
+        joined = sessions.join(accounts, sessions.c.account == accounts.c.account)
+        query = select(accounts).select_from(joined).where(sessions.c.token == _digest(token))
+        with self._database.reading() as connection:
+            row = connection.execute(query).one_or_none()
+        return row is not None and not row.disabled and _caller(row) == caller
+
     def sign_out(self, token: str) -> None:
         """Ends a session; nothing happens when there is none."""
         with self._database.writing() as connection:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Header, Query, Response
 from gateway.access import allow
 from gateway.caller import ADMIN, AUDITOR, COORDINATOR, OFFICER, PEER, REVIEWER, SUPERVISOR, SYSTEM, Caller
 from gateway.dossiers.routes import add_dossier
+from gateway.guarded import Guarded
 from gateway.proceedings import reading, service
 from gateway.proceedings.forms import Form
 from gateway.proceedings.reading import Proceeding
@@ -25,7 +26,7 @@ IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", descripti
 
 def router_of(form: Form, opening: type[Body], closing: type[Body]) -> APIRouter:
     """Open, list, search, look, attach, change participants, close."""
-    router = APIRouter(prefix=form.path, tags=[form.path.rpartition("/")[2]])
+    router = APIRouter(prefix=form.path, tags=[form.path.rpartition("/")[2]], route_class=Guarded)
 
     @router.post("", summary=f"Open: seal {form.opened}", status_code=201)
     def open_one(

@@ -47,8 +47,13 @@ def open_proceeding(
     """Opens one for the caller's department; `members` are the opening record's. True where it is new.
 
     `number` None draws the next of `<department>-<year>-000001`. Raises Problem `number-taken`, `not-admitted`,
-    `purpose-unknown`, `conflict` (the same request with other content), RecordRefused for what the record type refuses.
+    `purpose-unknown`, `bad-request`, `conflict` (the same request with other content), RecordRefused for what the
+    record type refuses.
     """
+    if number is not None and not number.isprintable():
+        raise Problem(
+            "bad-request", "a number holds printable characters only: leave out what is invisible", field="number"
+        )
     record, last = _opening(site, form, caller, members, request), None
     for _ in range(MAX_ATTEMPTS):
         site.projector.catch_up([caller.department])

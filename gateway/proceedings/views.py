@@ -16,7 +16,8 @@ from gateway.proceedings.reading import Attached, Proceeding
 
 DepartmentId = Annotated[str, Field(pattern="^[a-z][a-z0-9-]{1,30}$", examples=["public-health"])]
 Code = Annotated[str, Field(pattern="^[a-z][a-z0-9-]*$", max_length=64)]
-Number = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^/\x00-\x1f\x7f\s][^/\x00-\x1f\x7f]*$")]
+Number = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^./\x00-\x1f\x7f\s][^/\x00-\x1f\x7f]*$")]
+"""Of an inspection or a case. It stands in paths, where `.` and `..` would be somewhere else."""
 RecordId = Annotated[str, Field(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")]
 RecordTypeName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(\.[a-z][a-z0-9-]*)+$", max_length=64)]
 Line = Annotated[str, Field(min_length=1, max_length=200)]

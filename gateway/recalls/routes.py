@@ -10,13 +10,14 @@ from fastapi import APIRouter, Header, Query, Response
 from gateway.access import allow
 from gateway.caller import ADMIN, AUDITOR, COORDINATOR, OFFICER, PEER, REVIEWER, SUPERVISOR, SYSTEM, Caller
 from gateway.extractions.routes import ReferenceShown
+from gateway.guarded import Guarded
 from gateway.notices.shown import accept
 from gateway.proceedings.views import Body, DepartmentId, RecordId, Text, instant
 from gateway.recalls import reading, service
 from gateway.recalls.reading import Given, Received, Recipient
 from gateway.site import SiteOf
 
-router = APIRouter(prefix="/v1/recalls", tags=["recalls"])
+router = APIRouter(prefix="/v1/recalls", tags=["recalls"], route_class=Guarded)
 
 Recalling = Annotated[Caller, allow(OFFICER, SUPERVISOR, SYSTEM)]
 Looking = Annotated[Caller, allow(OFFICER, SUPERVISOR, REVIEWER, ADMIN, COORDINATOR, AUDITOR, SYSTEM)]

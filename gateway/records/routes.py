@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from gateway.access import allow
 from gateway.caller import ADMIN, AUDITOR, OFFICER, REVIEWER, SUPERVISOR, SYSTEM, Caller
 from gateway.direct import Direct
+from gateway.guarded import Guarded
 from gateway.problems import Problem
 from gateway.records import service
 from gateway.records.schemas import SUBMISSIONS, Outcomes, RecordPage, RecordShown
@@ -19,7 +20,7 @@ from gateway.site import SiteOf
 from ledger.errors import RequestRefused
 from ledger.submission import Acknowledged
 
-router = APIRouter(prefix="/v1/records", tags=["records"])
+router = APIRouter(prefix="/v1/records", tags=["records"], route_class=Guarded)
 submitting = APIRouter(prefix="/v1/records", tags=["records"], route_class=Direct)
 
 JSON = "application/json"
@@ -119,8 +120,10 @@ def attachment(
 ) -> Response:
     """A sealed file, decrypted. That it was read is in the log before the answer."""
     file = service.read_attachment(site, caller, record_id, number, purpose, request.state.request_id)
+    # characters that turn the direction of writing would show another ending than the file has
+    name = "".join(each if each.isprintable() else "_" for each in file.name)
     headers = {
-        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file.name, safe='')}",
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
         "Content-Length": str(file.size),
     }
     return StreamingResponse(file.pieces, 200, headers, file.media_type)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import anyio.to_thread
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from gateway.access import allow
 from gateway.caller import ADMIN, AUDITOR, COORDINATOR, OFFICER, SUPERVISOR, SYSTEM, Caller
+from gateway.guarded import Guarded
+from gateway.people.sessions import session_token
 from gateway.problems import Problem
 from gateway.proceedings.views import Body, Number, RecordTypeName, instant
 from gateway.site import Site, SiteOf
@@ -18,7 +21,7 @@ from gateway.subscriptions import service
 from gateway.subscriptions.events import EVENTS, Wanted, newest, parse_id
 from gateway.subscriptions.service import Delivery, Subscription
 
-router = APIRouter(prefix="/v1", tags=["subscriptions"])
+router = APIRouter(prefix="/v1", tags=["subscriptions"], route_class=Guarded)
 
 EVENT_STREAM = "text/event-stream"
 _EVENT = {"type": "object", "properties": {name: {"type": "string"} for name in ("id", "event", "data")}}
@@ -119,6 +122,7 @@ def replay(caller: Managing, site: SiteOf, subscription: Id, body: Replay) -> di
 async def events(
     caller: Listening,
     site: SiteOf,
+    request: Request,
     events: Annotated[list[EventName] | None, Query(max_length=20)] = None,
     types: Annotated[list[RecordTypeName] | None, Query(max_length=100)] = None,
     inspection: Annotated[str | None, Query(max_length=100)] = None,
@@ -130,7 +134,8 @@ async def events(
     wanted = _wanted(frozenset(events or EVENTS), types, inspection, case)
     site.streams.require_room(caller.department)
     place = _place(last_event_id) if last_event_id else await anyio.to_thread.run_sync(_now, site, caller.department)
-    lines = site.streams.lines(caller.department, wanted, place, seconds)
+    may_go_on = partial(site.authenticator.still, caller, session_token(request))
+    lines = site.streams.lines(caller.department, wanted, place, seconds, may_go_on)
     return StreamingResponse(lines, media_type=EVENT_STREAM)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
@@ -35,9 +35,17 @@ class Streams:
         if self._open.total() >= MAX_STREAMS or self._open[department] >= MAX_OF_DEPARTMENT:
             raise Problem("overloaded", "there are too many open streams: close one", retry_after=30)
 
-    async def lines(self, department: str, wanted: Wanted, after: Place, seconds: float) -> AsyncIterator[bytes]:
-        """Events past `after`, for so many seconds; a heartbeat carries the place where a resumed stream goes on."""
+    async def lines(
+        self, department: str, wanted: Wanted, after: Place, seconds: float, may_go_on: Callable[[], bool]
+    ) -> AsyncIterator[bytes]:
+        """Events past `after`, for so many seconds; a heartbeat carries the place where a resumed stream goes on. Ends
+        when the caller is no longer let in: `may_go_on` is asked before anything is read."""
         until, place = time.monotonic() + seconds, after
+        try:
+            self.require_room(department)  # once more: several may have been let in at the same time
+        except Problem:
+            yield b"retry: 30000\n\n"
+            return
         self._open[department] += 1
         stopping = asyncio.ensure_future(self._site.stopping.wait())
         try:
@@ -46,6 +54,8 @@ class Streams:
                 while not stopping.done() and (left := until - time.monotonic()) > 0:
                     rung.clear()
                     before = place
+                    if not await anyio.to_thread.run_sync(may_go_on):
+                        return
                     found, place = await anyio.to_thread.run_sync(self._read, department, wanted, place)
                     for event in found:
                         yield _lines(event)

@@ -10,11 +10,12 @@ from starlette.responses import Response
 
 from gateway.access import RawBody, allow, public
 from gateway.caller import TERMINAL, Caller
+from gateway.guarded import Guarded
 from gateway.site import SiteOf
 from ledger.sealed_format import encode_outcomes
 from ledger.submission import Acknowledged
 
-router = APIRouter(prefix="/v1", tags=["terminals"])
+router = APIRouter(prefix="/v1", tags=["terminals"], route_class=Guarded)
 
 _BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}
 _ANSWER: dict[int | str, dict[str, Any]] = {

@@ -13,12 +13,13 @@ from starlette.responses import Response
 
 from gateway.access import RawBody, allow
 from gateway.caller import OFFICER, SYSTEM, TERMINAL, Caller
+from gateway.guarded import Guarded
 from gateway.problems import Problem
 from gateway.site import SiteOf
 from gateway.uploads import service
 from gateway.uploads.service import EXTENSIONS, MEDIA_TYPE, TUS
 
-router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
+router = APIRouter(prefix="/v1/uploads", tags=["uploads"], route_class=Guarded)
 
 _UPLOADERS = (SYSTEM, TERMINAL, OFFICER)
 Uploader = Annotated[Caller, allow(*_UPLOADERS)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +19,8 @@ from sqlalchemy import func, select
 
 from gateway.access import Attempt, allow, public, require_rules, rules_of
 from gateway.caller import OFFICER, PEER, SYSTEM, Caller
+from gateway.direct import Direct
+from gateway.guarded import Guarded
 from gateway.models import request_nonces
 from gateway.nonces import Nonces
 from gateway.settings import GatewaySettings, PeerSettings
@@ -49,6 +53,58 @@ def test_no_route_is_without_a_rule_and_only_these_are_public(gateway: Gateway) 
             open_to_all.add(route.path)
     assert open_to_all >= PUBLIC
     assert all(path.startswith(("/v1/sign-in", "/v1/sign-out", "/v1/password")) for path in open_to_all - PUBLIC)
+
+
+def test_every_route_begins_before_the_body(gateway: Gateway) -> None:
+    assert {type(route) for route in gateway.app.routes} == {Guarded, Direct}
+
+
+def test_nothing_is_held_or_parsed_for_strangers(gateway: Gateway) -> None:
+    """Of a body that is announced, not a byte is asked for where the head does not say who calls; of one that is meant
+    for anybody, no more than a little."""
+    asked = []
+
+    async def receive() -> dict[str, Any]:
+        asked.append(1)
+        return {"type": "http.request", "body": b"[" * 60_000, "more_body": True}
+
+    async def ask(path: str, *fields: tuple[bytes, bytes]) -> tuple[int, bytes]:
+        answered: list[Any] = []
+
+        async def send(message: Any) -> None:
+            answered.append(message)
+
+        headers = [(b"host", AUTHORITY.encode()), (b"content-type", b"application/json"), *fields]
+        scope = {
+            "type": "http", "http_version": "1.1", "method": "POST", "path": path, "raw_path": path.encode(),
+            "query_string": b"", "headers": headers, "client": ("192.0.2.1", 1), "scheme": "http", "root_path": "",
+        }  # fmt: skip
+        await gateway.app(scope, receive, send)
+        return answered[0]["status"], answered[1]["body"]
+
+    long = (b"content-length", b"%d" % (16 << 20))
+    for path, status in {"/v1/grants": 401, "/v1/records": 401, "/v1/sign-in": 413, "/v1/nothing": 404}.items():
+        assert gateway.portal.call(ask, path, long)[0] == status
+    assert asked == []
+    for path, status in {"/v1/grants": 401, "/v1/records": 401, "/v1/sign-in": 413}.items():
+        asked.clear()
+        assert gateway.portal.call(ask, path)[0] == status
+        assert len(asked) == 2
+
+
+def test_json_that_would_end_the_stack_is_refused(gateway: Gateway) -> None:
+    """The chain's libraries raise the interpreter's limit, and its JSON parser then recurses until the process dies."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(100_000)
+    try:
+        for path, client in {"/v1/sign-in": gateway.client(None), "/v1/grants": gateway.client("fire")}.items():
+            answer = client.post(
+                path, content=b"[" * 3_000 + b"]" * 3_000, headers={"Content-Type": "application/json"}
+            )
+            assert (answer.status_code, answer.json()["code"]) == (400, "bad-request")
+            assert re.fullmatch(r"body\.[0-9]+", answer.json()["field"]), "the parser refused it, not what came after"
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def test_every_route_refuses_who_does_not_say_who_they_are(gateway: Gateway) -> None:

@@ -59,7 +59,7 @@ class Lying(LogUrl):
             return answer
         content = change(answer.content)
         status = 404 if content is None else answer.status_code
-        return httpx.Response(status, content=content or b"", request=answer.request)
+        return httpx.Response(status, headers=answer.headers, content=content or b"", request=answer.request)
 
 
 @pytest.fixture

@@ -91,6 +91,20 @@ def test_what_another_departments_log_says_of_an_extraction_does_not_count(world
         assert all(used_today(connection, OWNER, grant, time.time()) % 250 == 0 for grant in grants)
 
 
+def test_keys_that_a_department_takes_hold_up_no_page(world: Exchange) -> None:
+    """Whoever may submit records for the owner, and knows the extraction, cannot keep its pages from being made."""
+    number = world.inspect()
+    extraction = world.extract(number)
+    keys = [f"disclosure/{extraction}/1", f"received/{extraction}/1", f"inspection/{number}/close"]
+    note = {"type": "note.added", "v": 1, "text": "x", "occurred_at": "2026-03-02T09:15:00+08:00"}
+    for department in (OWNER, LEAD):
+        acknowledged(world.site.intake.submit(department, [Submission(key, note) for key in keys]))
+    *sealed, end = lines(world.pages(extraction).content)
+    assert ([each.number for each in sealed], end) == ([1, 2, 3], End(more=False))
+    closed = world.gateway.client(LEAD).post(f"/v1/inspections/{number}/close", json={"outcome": "completed"})
+    assert closed.status_code in (200, 201), closed.text
+
+
 def test_asking_again_gives_the_same_and_writes_nothing(world: Exchange) -> None:
     extraction = world.extract(world.inspect())
     first = [opened(world, extraction, each).joined for each in lines(world.pages(extraction).content)[:-1]]

@@ -265,7 +265,9 @@ def test_the_named_basis_is_a_record_in_the_owners_log(police: Node) -> None:
     from ledger.store.models import entries
 
     with police.database.reading() as connection:
-        statement = connection.scalar(select(entries.c.statement).where(entries.c.key.startswith("sharing-basis/")))
+        statement = connection.scalar(
+            select(entries.c.statement).where(entries.c.key.startswith("yunxi:sharing-basis/"))
+        )
         record = police.reader.open(connection, parse_statement(statement).payload["jti"]).record()
     shown = {name: record[name] for name in ("type", "shared_type", "grantee", "basis", "account")}
     assert shown == {
@@ -279,7 +281,8 @@ def test_the_named_basis_is_a_record_in_the_owners_log(police: Node) -> None:
 
 def test_a_record_that_only_bears_the_key_names_no_basis(police: Node) -> None:
     note = {"type": "plain.note", "v": 1, "text": "x", "occurred_at": "2026-01-01T00:00:00Z", "matter": "330299-XF-001"}
-    acknowledged(police.intake.submit("fire", [Submission("sharing-basis/secret.note/1", note)]))
+    key = "sharing-basis/secret.note/1"
+    acknowledged(police.intake.submit("fire", [Submission(key, note), Submission(key, note, by_service=True)]))
     assert grants_of(police).restricted("fire", ["secret.note"]) == {"secret.note"}
 
 

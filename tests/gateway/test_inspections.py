@@ -119,6 +119,8 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "an account that is not the caller's": ({"account": "somebody"}, 400, "bad-request"),
     "a time to come": ({"occurred_at": "2099-01-01T00:00:00+08:00"}, 422, "record-refused"),
     "a number with a slash": ({"number": "a/b"}, 400, "bad-request"),
+    "a number that is no place in a path": ({"number": ".."}, 400, "bad-request"),
+    "a number that turns the direction of writing": ({"number": "1\u202e2"}, 400, "bad-request"),
     "a number of 101 characters": ({"number": "n" * 101}, 400, "bad-request"),
 }
 

@@ -186,9 +186,11 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(
     node = node_without_chain(tmp_path / "node", server.new(tmp_path), template.agent)
     with serving(node, GatewaySettings(authorities=(AUTHORITY,), max_body_bytes=2_000)) as gateway:
         client = gateway.client("fire")
-        for content in (b"x" * 2_001, iter([b"x" * 1_500, b"x" * 1_500])):
-            answer = gateway.client(None).post("/v1/records", content=content)
-            assert (answer.status_code, answer.json()["code"]) == (413, "too-large")
+        for path in ("/v1/records", "/v1/grants"):
+            for content in (b"x" * 2_001, iter([b"x" * 1_500, b"x" * 1_500])):
+                answer = client.post(path, content=content)
+                assert (answer.status_code, answer.json()["code"]) == (413, "too-large")
+            assert gateway.client(None).post(path, content=b"x" * 2_001).status_code == 401
         assert client.post("/v1/records", content=b"x" * 2_000).json()["code"] == "bad-request"
         lying = client.post("/v1/records", content=b"{}", headers={"Content-Length": "9" * 30})
         assert lying.status_code == 413
@@ -213,6 +215,31 @@ def test_the_bucket_of_a_caller_fills_up_again(monkeypatch: pytest.MonkeyPatch) 
         limits.take("a")
     with pytest.raises(Problem):
         limits.take("a")
+
+
+def test_processes_share_what_a_caller_may_ask() -> None:
+    four = [Limits(GatewaySettings(rate_per_second=0.1, rate_burst=8), 4) for _ in range(4)]
+    taken = 0
+    for limits in four:
+        with pytest.raises(Problem):
+            for _ in range(100):
+                limits.take("a")
+                taken += 1
+    assert taken == 8
+
+
+def test_paths_are_not_completed_by_redirects(gateway: Gateway) -> None:
+    """Behind a proxy that ends TLS they would lead to plain http, and who follows shows the session to the network."""
+    for path in ("/v1/records/", "/healthz/"):
+        assert gateway.client(None).get(path).json()["code"] == "not-found"
+
+
+def test_methods_that_nobody_knows_are_no_figures_of_their_own(gateway: Gateway) -> None:
+    for method in ("PURGE", "XYZZY"):
+        assert gateway.client(None).request(method, "/healthz").status_code == 405
+    told = gateway.client(None).get("/metrics").text
+    assert "PURGE" not in told
+    assert "XYZZY" not in told
 
 
 def test_callers_that_are_gone_are_forgotten() -> None:

@@ -108,6 +108,21 @@ def test_what_did_not_change_is_not_read_again(gateway_on_chain: Gateway) -> Non
     assert site.peers.trust() is trust, "an address is no part of the trust file"
 
 
+def test_an_address_that_is_none_is_not_called(gateway_on_chain: Gateway) -> None:
+    """Members write what they like into the registry: what would swallow the path that we append is no address."""
+    site = gateway_on_chain.site
+    for url in (
+        "http://10.0.0.1:9200/_shutdown?x=",
+        "http://inside.test/#",
+        "file:///etc/passwd",
+        "http://a@inside.test",
+    ):
+        site.link.consortium.set_node_url(site.node.agent.operator_key(), "fire", url)
+        found = site.peers.find("fire")
+        assert found is not None
+        assert found.url is None
+
+
 def test_a_key_under_an_id_that_is_not_its_own_is_no_key(gateway_on_chain: Gateway) -> None:
     site = gateway_on_chain.site
     now = int(time.time())

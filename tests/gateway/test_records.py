@@ -96,6 +96,7 @@ def test_nobody_but_the_service_says_what_the_service_did(gateway: Gateway) -> N
         {"key": "b", "record": {"type": "record.read", "v": 1}},
         {"key": "c", "record": {"type": "disclosure.made", "v": 1}},
         {"key": "d", "record": report(2)},
+        {"key": "yunxi:disclosure/e/1", "record": report(3)},
     ]
     outcomes = gateway.client("fire").post("/v1/records", json={"records": records}).json()["outcomes"]
     assert [(o["key"], o.get("reason")) for o in outcomes] == [
@@ -103,6 +104,7 @@ def test_nobody_but_the_service_says_what_the_service_did(gateway: Gateway) -> N
         ("b", "reserved-type"),
         ("c", "reserved-type"),
         ("d", None),
+        ("yunxi:disclosure/e/1", "bad-key"),
     ]
     assert len(opened(gateway)) == 2
     only = {"records": records[1:3]}
@@ -201,6 +203,13 @@ def test_the_receipt_proves_the_record(gateway: Gateway) -> None:
     assert TlogProof.parse(answer.content).index == 1
 
 
+def test_a_file_is_not_named_so_that_its_ending_is_another(gateway: Gateway, tmp_path: Path) -> None:
+    file = attachment(tmp_path / "photo\u202egnp.exe", b"x")
+    (taken,) = acknowledged(gateway.site.intake.submit("fire", [Submission("k", report(1), (file,))]))
+    answer = gateway.client("fire", {OFFICER}).get(f"/v1/records/{taken.record_id}/attachments/1")
+    assert answer.headers["content-disposition"] == "attachment; filename*=UTF-8''photo_gnp.exe"
+
+
 def test_attachments_come_decrypted_and_are_logged(gateway: Gateway, tmp_path: Path) -> None:
     data = bytes(range(256)) * 9_000
     file = attachment(tmp_path / "现场 1.png", data)
@@ -274,4 +283,4 @@ def test_no_key_of_a_record_is_lost(gateway: Gateway) -> None:
     with gateway.site.database.reading() as connection:
         keys = connection.scalars(select(entries.c.key).order_by(entries.c.position)).all()
     assert keys[0] == "k1"
-    assert keys[1].startswith("read/")
+    assert keys[1].startswith("yunxi:read/")

@@ -102,12 +102,10 @@ def test_it_serves_anchors_and_ends_cleanly(node: Path) -> None:
         ready(server, client)
         answer = server.submit(client, 1, 2, 3)
         assert [outcome["index"] for outcome in answer.json()["outcomes"]] == [size, size + 1, size + 2]
-        deadline = time.monotonic() + 60
-        while client.get("/readyz", auth=None).json()["parts"]["logs"]["departments"]["fire"]["backlog"]:
+        deadline, path = time.monotonic() + 60, f"/v1/records/{answer.json()['outcomes'][0]['id']}/receipt"
+        while not client.get(path).text.startswith("c2sp.org/tlog-proof@v1\nextra "):
             assert time.monotonic() < deadline, "it does not anchor"
             time.sleep(0.1)
-        receipt = client.get(f"/v1/records/{answer.json()['outcomes'][0]['id']}/receipt")
-        assert receipt.text.startswith("c2sp.org/tlog-proof@v1\nextra ")  # anchored
         server.process.terminate()
         assert server.process.wait(30) == 0
     lines = [json.loads(line) for line in (node / "log.jsonl").read_text().splitlines() if line.startswith("{")]
@@ -196,6 +194,11 @@ def test_several_processes_share_the_work_and_end_with_the_first(node: Path) -> 
             with server.client() as fresh:  # a connection each, so that both get some
                 ids.add(server.submit(fresh, number).json()["outcomes"][0]["id"])
         assert len(ids) == 20
+        for _ in range(4):  # whichever of them is asked, it tells of both
+            with server.client(None) as fresh:
+                figures = fresh.get("/metrics").text
+            assert 'yunxi_records_total{department="fire",outcome="acknowledged"} 20.0' in figures
+            assert re.search(r'^yunxi_backlog_records\{department="fire"\} ', figures, re.MULTILINE)
         request = client.build_request("GET", "/v1/records")
         signed = next(client.auth.auth_flow(request))  # type: ignore[union-attr]
         codes = []
@@ -212,6 +215,7 @@ def test_several_processes_share_the_work_and_end_with_the_first(node: Path) -> 
         workers = children(server.process.pid)
         server.process.kill()
         assert all(gone(worker, 60) for worker in workers), "workers outlive the one that started them"
+    assert b"Traceback" not in (node / "log.jsonl").read_bytes()
 
 
 # ---- TLS ---------------------------------------------------------------------------------------------------------

@@ -7,8 +7,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from sqlalchemy import select, update
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from adapters.webhook import Hook, Inbox, NotTaken
+from gateway.caller import SYSTEM, Caller
+from gateway.people.errors import AccountRefused
+from gateway.people.service import People
 from gateway.problems import Problem
 from gateway.settings import GatewaySettings, WebhookSettings
 from gateway.subscriptions import service, webhooks
@@ -504,6 +508,63 @@ def test_streams_are_bounded(world: Exchange) -> None:
         assert world.gateway.client(OWNER).get("/v1/events?seconds=1").status_code == 200
     finally:
         streams._open[OTHER] -= 10
+
+
+def test_of_many_streams_at_once_only_some_are_let_in(world: Exchange) -> None:
+    """All of them may have been told that there is room before the first takes it."""
+    streams = world.site.streams
+    wanted = Wanted(frozenset({"record.sealed"}), None, None, None)
+
+    async def open_all() -> list[bytes]:
+        opened = [streams.lines(OTHER, wanted, (0, 0), 5, lambda: True) for _ in range(14)]
+        first = [await anext(each) for each in opened]
+        for each in opened:
+            await each.aclose()  # type: ignore[attr-defined]  # it is a generator
+        return first
+
+    first = world.gateway.portal.call(open_all)
+    assert first == [b"retry: 2000\n\n"] * 10 + [b"retry: 30000\n\n"] * 4
+    assert not +streams._open
+
+
+ENDS_A_STREAM: dict[str, Callable[[People, str], object]] = {
+    "signing out": lambda people, token: people.sign_out(token),
+    "other roles": lambda people, _: people.set_roles("streaming", ["officer"]),
+    "a closed account": lambda people, _: people.disable("streaming"),
+}
+
+
+@pytest.mark.parametrize("case", ENDS_A_STREAM)
+def test_a_stream_ends_with_the_session(world: Exchange, case: str) -> None:
+    people = world.site.people
+    with suppress(AccountRefused):
+        people.create(OWNER, "streaming", ["officer", "supervisor"], None)
+    people.disable("streaming", disabled=False)
+    people.set_roles("streaming", ["officer", "supervisor"])
+    token = people.begin("streaming").token
+    with served(world) as client:
+        headers = {"Authorization": f"Bearer {token}"}
+        with client.stream("GET", "/v1/events?events=record.sealed", headers=headers, auth=None) as answer:
+            lines = parsed(answer.iter_lines())
+            world.submit(1, prefix=f"before {case}")
+            assert next(lines)["event"] == "record.sealed"
+            ENDS_A_STREAM[case](people, token)
+            world.submit(1, prefix=f"after {case}")
+            assert list(lines) == []
+
+
+def test_a_stream_ends_with_the_key(world: Exchange) -> None:
+    signer = world.gateway.keys.register(OWNER)
+    caller = Caller("department", OWNER, frozenset({SYSTEM}), signer.kid)
+    still = partial(world.site.authenticator.still, caller, None)
+    assert still()
+    held = world.gateway.keys.held
+    for change in ({"valid_to": 1.0}, {"standing": "suspended"}):
+        held[signer.kid], before = replace(held[signer.kid], **change), held[signer.kid]
+        assert not still()
+        held[signer.kid] = before
+    del held[signer.kid]
+    assert not still()
 
 
 def test_a_stream_ends_when_the_service_does(tmp_path: Path) -> None:

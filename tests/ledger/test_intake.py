@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 
 from ledger.errors import Conflict, HistoryRefused, RecordRefused
 from ledger.intake import MAX_BATCH
+from ledger.store import schema
 from ledger.store.models import entries, logs, tiles
 from ledger.submission import Acknowledged, AttachmentSource, Refused, Submission
 from tests.fixtures.parts import Parts
@@ -271,6 +272,34 @@ def test_a_bad_key_among_good_ones(parts: Parts, name: str) -> None:
     assert isinstance(outcomes[0], Acknowledged)
     assert refused(outcomes[1]).reason == "bad-key"
     assert str(refused(outcomes[1])) == "an idempotency key is 1 to 200 printable characters"
+
+
+def test_keys_of_the_service_and_keys_that_are_handed_in_never_meet(parts: Parts) -> None:
+    taken = Submission("disclosure/e/1", report(1))
+    own = Submission("disclosure/e/1", report(2), by_service=True)
+    assert [outcome.new for outcome in parts.take([taken, own, taken, own])] == [True, True, False, False]
+    (held,) = parts.intake.look_up("fire", [own])
+    assert held is not None
+    assert (held.index, held.same) == (1, True)
+    forged = parts.submit([Submission("yunxi:disclosure/e/1", report(2)), Submission("yunxi:x", report(3))])
+    assert [str(refused(each)) for each in forged] == [
+        "keys that begin with yunxi: are the service's own: choose another"
+    ] * 2
+    assert {refused(each).reason for each in forged} == {"bad-key"}
+    parts.check_log(2)
+
+
+def test_logs_from_before_keep_what_the_service_sealed_under_its_keys(parts: Parts) -> None:
+    hold = {"type": "hold.lifted", "v": 1, "hold": ID, "reason": "x", "occurred_at": "2026-03-02T09:15:00+08:00"}
+    hold["officers"] = [{"id": "330299-0001", "name": "甲"}]
+    own, other = Submission("hold/1", hold, by_service=True), Submission("hold/2", report(1))
+    parts.take([own, other])
+    with parts.database.writing() as connection:  # as they were stored before
+        connection.execute(update(entries).where(entries.c.key == "yunxi:hold/1").values(key="hold/1"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0008'"))
+    schema.upgrade(parts.database)
+    assert [outcome.new for outcome in parts.take([own, other])] == [False, False]
+    assert parts.audit().good
 
 
 @pytest.mark.parametrize("key", ["k" * 200, "表/第 1 行", "a'; DROP TABLE entries; --", "%", "🚒", "\\N"])

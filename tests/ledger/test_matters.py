@@ -496,7 +496,7 @@ def test_the_tables_are_rebuilt_from_the_log(parts: Parts) -> None:
 
 def test_a_record_that_only_pretends_to_be_a_list_stops_the_rebuilding(parts: Parts) -> None:
     published(parts, row(2))
-    parts.take([Submission("matters.published:2", report(1))])
+    parts.take([Submission("matters.published:2", report(1), by_service=True)])
     with pytest.raises(Malformed, match="does not hold list 2 of fire"):
         rebuild(parts.database, parts.reader, "fire")
     with parts.database.reading() as connection:

@@ -98,6 +98,7 @@ def flipped(data: bytes, byte: int) -> bytes:
 REFUSALS: dict[str, tuple[Change, str, str]] = {
     "an empty key": (lambda o, s: replace(s, key=""), "bad-key", "printable"),
     "a key of 201 characters": (lambda o, s: replace(s, key="k" * 201), "bad-key", "200"),
+    "a key of the service": (lambda o, s: replace(s, key="yunxi:read/1"), "bad-key", "service's own"),
     "no statement": (lambda o, s: replace(s, statement=b"x"), "statement", "three parts"),
     "a statement of another kind": (lambda o, s: resigned(o, s, header={"typ": "JWT"}), "statement", "typ must be"),
     "a header that holds more": (lambda o, s: resigned(o, s, header={"note": "甲"}), "statement", "members"),

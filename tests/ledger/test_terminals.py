@@ -85,6 +85,7 @@ def test_who_cannot_be_enrolled(own_node: Node) -> None:
 
 
 def test_the_departments_own_key_is_the_one_that_rotates(own_node: Node) -> None:
+    own_node = Node.open(own_node.settings.directory)  # with keys of its own: the other's are every test's
     (asked, _), code = request(), draw_code()
     own = own_node.agent.statement_signer("fire").kid
     enrolled(own_node, asked, code)
@@ -93,6 +94,7 @@ def test_the_departments_own_key_is_the_one_that_rotates(own_node: Node) -> None
         key_rotation(own_node, "fire", "statement", public, int(own_node.clock()) + 1_000)
     assert key_rotation(own_node, "fire", "statement", public, int(own_node.clock()) + 1_000, own)
     assert rotate_key(own_node, "fire", "statement").old == own
+    own_node.close()
 
 
 # ---- the files ---------------------------------------------------------------------------------------------------
