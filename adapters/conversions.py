@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -24,15 +25,25 @@ MAX_INTEGER = 2**53 - 1
 FEN = {"fen": Decimal(1), "jiao": Decimal(10), "yuan": Decimal(100), "wan": Decimal(1_000_000)}
 UNIX = {"unix": 1000, "unix-ms": 1}
 """Formats of a datetime that count from 1970, and the milliseconds that one step is."""
+EXCEL = "excel"
+"""The format of a spreadsheet program's serial number: days since 1899-12-30, a time of day as their fraction."""
 SEPARATORS = (",", "，", " ", "'")
 """What may stand between groups of three digits."""
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,17}")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?")
+_SERIAL = re.compile(r"[1-9][0-9]{1,6}(?:\.[0-9]{1,15})?")
+_FIRST_SERIAL = 61  # 1900-03-01: before it, spreadsheet programs count a day that never was
+# numbers of 12 digits and more in the default format of a spreadsheet program; the digits are gone
+_ROUNDED = re.compile(r"-?[0-9](?:\.[0-9]+)?E\+(?:1[1-9]|[2-9][0-9]|[0-9]{3})")
+_LOST = 12
 _AMOUNT = re.compile(r"[￥¥]?\s*([+-]?[0-9][0-9.,，' ]*?)\s*([^0-9.,，' ]*)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WIDE = Context(prec=100)  # more digits than any number here has
 _CACHE = 8192
+_HALF_WIDTH = str.maketrans("０１２３４５６７８９．，－＋", "0123456789.,-+")
+_WORD = re.compile(r"%.|[^%]+", re.DOTALL)
+_WIDTHS = {"%Y": 4, "%y": 2, "%m": 2, "%d": 2, "%H": 2, "%I": 2, "%M": 2, "%S": 2, "%j": 3}
 
 
 class Invalid(ValueError):
@@ -54,6 +65,8 @@ def to_text(value: Any) -> str:
     if isinstance(value, float):
         return _float_text(value)
     if isinstance(value, Decimal):
+        if value.is_finite() and int(value.as_tuple().exponent) > 0 and value.adjusted() >= _LOST - 1:
+            raise rounded_number()
         return format(value, "f")
     if isinstance(value, (datetime, date, time)):
         return value.isoformat()
@@ -65,17 +78,33 @@ def to_text(value: Any) -> str:
 def _float_text(value: float) -> str:
     if not math.isfinite(value):
         raise Invalid("not-a-number", "is NaN or infinite")
+    if abs(value) > MAX_INTEGER:
+        raise rounded_number()
     # the shortest text that names the same double; 60614.0 is how spreadsheets and drivers hand out 60614
-    return str(int(value)) if value.is_integer() and abs(value) <= MAX_INTEGER else format(Decimal(repr(value)), "f")
+    return str(int(value)) if value.is_integer() else format(Decimal(repr(value)), "f")
 
 
-def text(max_chars: int | None, *, one_line: bool = False) -> Convert:
-    """Text of at most `max_chars` characters; with `one_line` every run of white space in it becomes one space."""
-    if max_chars is None and not one_line:
-        return to_text
+def rounded_number() -> Invalid:
+    """For a number whose last digits were lost before it came here. It may be a person's, so it is not shown."""
+    detail = "holds a number like 1.23E+17, whose last digits a program has rounded away; export the column as text"
+    return Invalid("rounded-number", detail)
+
+
+def check_digits(source: str) -> str:
+    """`source`, unless it is what a spreadsheet program leaves of a long number: 1.23E+17."""
+    if "E+" in source and _ROUNDED.fullmatch(source.strip()):
+        raise rounded_number()
+    return source
+
+
+def text(max_chars: int | None, *, one_line: bool = False, exact: bool = False) -> Convert:
+    """Text of at most `max_chars` characters; with `one_line` every run of white space in it becomes one space.
+
+    What looks like a rounded number is refused, unless the source is known to be `exact`.
+    """
 
     def convert(value: Any) -> str:
-        result = to_text(value)
+        result = to_text(value) if exact else check_digits(to_text(value))
         if one_line:
             result = " ".join(result.split())
         if max_chars is None:
@@ -143,7 +172,7 @@ def money(unit: str | Mapping[str, str], low: int | None, high: int | None, thou
     def split(source: str) -> tuple[str, str]:
         if isinstance(unit, str):
             return source, unit
-        found = _AMOUNT.fullmatch(source)
+        found = _AMOUNT.fullmatch(source.translate(_HALF_WIDTH))
         if found is None or found[2] not in unit:
             raise Invalid("bad-money", f"is {_shown(source)}, not a number with one of these units: {known}")
         return found[1], unit[found[2]]
@@ -176,7 +205,7 @@ def day(patterns: tuple[str, ...]) -> Convert:
     def parse(source: str) -> str:
         return _parse_date(source, patterns).isoformat()
 
-    return lambda value: _as_date(value).isoformat() if isinstance(value, date) else parse(to_text(value))
+    return lambda value: _as_date(value, patterns).isoformat() if isinstance(value, date) else parse(to_text(value))
 
 
 def midnight(patterns: tuple[str, ...], zone: ZoneInfo) -> Convert:
@@ -188,7 +217,7 @@ def midnight(patterns: tuple[str, ...], zone: ZoneInfo) -> Convert:
 
     def convert(value: Any) -> str:
         if isinstance(value, date):
-            return _in_zone(datetime.combine(_as_date(value), time()), zone)
+            return _in_zone(datetime.combine(_as_date(value, patterns), time()), zone)
         return parse(to_text(value))
 
     return convert
@@ -242,7 +271,9 @@ def _decimal(source: str) -> Decimal:
 
 
 def _ungrouped(source: str, separator: str | None) -> str:
-    """`source` without separators between groups of three digits; as it stands where they are not just there."""
+    """`source` in half width, without separators between groups of three digits where they are just there."""
+    source = source.translate(_HALF_WIDTH)
+    separator = None if separator is None else separator.translate(_HALF_WIDTH)
     if separator is None or separator not in source:
         return source
     group = re.escape(separator)
@@ -259,12 +290,18 @@ def _within(number: Decimal, low: Any, high: Any) -> None:
         raise Invalid("out-of-range", f"is {number}, outside {low} to {high}")
 
 
-def _as_date(value: date) -> date:
+def _as_date(value: date, patterns: tuple[str, ...]) -> date:
     if not isinstance(value, datetime):
         return value
-    if value.time() != time():
-        raise Invalid("bad-date", "carries a time of day; map it as a datetime")
+    if value.time() != time() and not any(names_hour(pattern) for pattern in patterns):
+        detail = "carries a time of day; map it as a datetime, or give a format with an hour, and the time is dropped"
+        raise Invalid("bad-date", detail)
     return value.date()
+
+
+def names_hour(pattern: str) -> bool:
+    """Whether the format tells a time of day."""
+    return pattern == EXCEL or "%H" in pattern or "%I" in pattern
 
 
 def _parse_date(source: str, patterns: tuple[str, ...]) -> date:
@@ -282,8 +319,50 @@ def _parse_date(source: str, patterns: tuple[str, ...]) -> date:
 
 def _matching(source: str, patterns: tuple[str, ...]) -> Iterator[datetime]:
     for pattern in patterns:
-        with suppress(ValueError):
-            yield datetime.strptime(source, pattern)  # noqa: DTZ007 - the zone is the caller's
+        with suppress(ValueError, OverflowError):
+            yield _from_serial(source) if pattern == EXCEL else read_time(source, pattern)
+
+
+def read_time(source: str, pattern: str) -> datetime:
+    """`strptime`, but that 上午 and 下午 are %p too, and that numbers without anything between them have their full
+    width: it would read 2026115 as a day of January or November. Raises ValueError."""
+    source, pattern = source.translate(_HALF_WIDTH), pattern.translate(_HALF_WIDTH)
+    if "%p" in pattern:
+        source = source.replace("上午", "AM").replace("下午", "PM")
+    words = _WORD.findall(pattern)
+    fixed = _fixed_widths(pattern)
+    if fixed is not None:
+        found = fixed.fullmatch(source)
+        if found is None:
+            raise ValueError
+        source, pattern = "|".join(found.groups()), "|".join(words)
+    return datetime.strptime(source, pattern)  # noqa: DTZ007 - the zone is the caller's
+
+
+@lru_cache(256)
+def _fixed_widths(pattern: str) -> re.Pattern[str] | None:
+    """What a source must look like where directives follow each other directly; None where none do."""
+    words = _WORD.findall(pattern)
+    is_number = [word in _WIDTHS or word == "%f" for word in words]
+    if not any(a and b for a, b in pairwise(is_number)):
+        return None
+    beside = [a or b for a, b in zip([False, *is_number], [*is_number[1:], False, False], strict=True)]
+    parts = []
+    for word, number, tight in zip(words, is_number, beside, strict=False):
+        if number and tight:
+            parts.append("([0-9]{1,6})" if word == "%f" else f"([0-9]{{{_WIDTHS[word]}}})")
+        elif number:
+            parts.append("([0-9]{1,6})")
+        else:
+            parts.append("(.+?)" if word.startswith("%") else f"({re.escape(word)})")
+    return re.compile("".join(parts), re.DOTALL)
+
+
+def _from_serial(source: str) -> datetime:
+    if not _SERIAL.fullmatch(source) or Decimal(source) < _FIRST_SERIAL:
+        raise ValueError
+    seconds = (Decimal(source) * 86_400).quantize(Decimal(1), ROUND_HALF_UP)
+    return datetime(1899, 12, 30) + timedelta(seconds=int(seconds))  # noqa: DTZ001 - the zone is the caller's
 
 
 def _only(found: Collection[D], reason: str, source: str, what: str, patterns: tuple[str, ...]) -> D:

@@ -8,26 +8,31 @@ from __future__ import annotations
 import codecs
 import csv
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adapters.files import (
     FileOptions,
     FileRefused,
+    Header,
     Line,
     Overlong,
     Tape,
     check_columns,
     is_ascii_compatible,
     is_skipped,
+    is_skipped_short,
+    join_header,
     line_pages,
-    read_header_row,
+    other_format,
+    read_header,
     read_skip,
 )
 from adapters.sections import Section
-from adapters.source import BadRow, Limits, Opening, Page, Row, excerpt
+from adapters.source import EXCERPT_CHARS, BadRow, Limits, Opening, Page, Row, excerpt
 
 _HEADER_LINES = 20
+_WHOLE_LINES = 3
 _UTF8_BOM = codecs.BOM_UTF8
 _UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -40,8 +45,9 @@ class CsvOptions:
     encoding: str
     delimiter: str
     columns: tuple[str, ...] | None
-    header_row: int
+    header: Header
     skip: Mapping[str, frozenset[str]]
+    excel_text: bool
 
     @classmethod
     def parse(cls, section: Section) -> CsvOptions:
@@ -53,10 +59,10 @@ class CsvOptions:
         if len(delimiter) != 1 or delimiter in '"\r\n' or not delimiter.isascii():
             section.refuse('"source.delimiter" must be one ASCII character, not a quote or a line end')
         columns = section.texts("columns", ())
-        if columns and "header_row" in section:
+        if columns and ("header_row" in section or "header_rows" in section):
             section.refuse('"source.columns" is for a file without a header; take it or "header_row" out')
-        header_row, skip = read_header_row(section), read_skip(section)
-        return cls(FileOptions.parse(section), encoding, delimiter, columns or None, header_row, skip)
+        header, skip, excel_text = read_header(section), read_skip(section), section.get("excel_text", bool, False)
+        return cls(FileOptions.parse(section), encoding, delimiter, columns or None, header, skip, excel_text)
 
     def open(self, opening: Opening) -> CsvFiles:
         """The files; raises CouldNotRun where there is none."""
@@ -81,10 +87,24 @@ class CsvFiles:
     def begin(self, tape: Tape, part: str) -> _CsvReading:
         """Takes the header, or nothing where the mapping names the columns."""
         options = self._options
+        first = tape.peek()
+        if isinstance(first, bytes):
+            _check_text(first, part)
         reading = _CsvReading(tape, part, options, self._limits, options.columns or ())
-        if options.columns is None:
-            reading.columns = reading.header(options.header_row)
-        check_columns(reading.columns, self._needed | options.skip.keys(), f"{part}:{options.header_row}", self._limits)
+        needed = self._needed | options.skip.keys()
+        try:
+            if options.columns is None:
+                starts = (options.header.row, *[1] * (options.header.count - 1))
+                reading.columns = join_header([reading.header(start) for start in starts])
+            check_columns(reading.columns, needed, f"{part}:{options.header.row}", self._limits)
+        except FileRefused as refused:
+            told = codecs.lookup(options.encoding).name
+            likely = (name for name in ("utf-8", "gb18030") if name != told)
+            other = next((name for name in likely if _names(reading.raw_header, name, needed)), None)
+            if other is None:
+                raise
+            detail = f"the header is not {options.encoding}; as {other} it has a column that is needed: set encoding"
+            raise FileRefused(replace(refused.bad, reason="encoding", detail=f'{detail} = "{other}"')) from None
         return reading
 
 
@@ -93,24 +113,30 @@ class _CsvReading:
 
     A quote that is never closed would swallow everything up to the next quote, rows included. So lines are joined only
     into something that parses strictly and has as many fields as the header, over at most `quoted_lines` lines and
-    `row_bytes` bytes, and never across a line that is a whole row by itself (three columns or more: free text with line
-    breaks seldom has just as many delimiters). Where that fails, the line on which the quote opened is set aside, and
-    reading goes on at the very next line: no row behind a broken quote is lost, and none is taken twice.
+    `row_bytes` bytes, and never across a line that is a whole row by itself: free text with line breaks seldom has just
+    as many delimiters (with two columns it may, so a few such lines are let pass). Where that fails, the line on which
+    the quote opened is set aside, and reading goes on at the very next line: no row behind a broken quote is lost, and
+    none is taken twice.
     """
 
     def __init__(self, tape: Tape, part: str, options: CsvOptions, limits: Limits, columns: tuple[str, ...]) -> None:
         self._tape = tape
         self._part = part
         self._encoding = options.encoding
+        # files put together carry a byte order mark where the second begins
+        self._utf8 = codecs.lookup(options.encoding).name == "utf-8"
         self._delimiter = options.delimiter
         self._skip = options.skip
+        self._excel_text = options.excel_text
         self._limits = limits
         self.columns: tuple[str, ...] = columns
+        self.raw_header = b""
 
     def header(self, number: int) -> tuple[str, ...]:
-        """The names on the first line from `number` on that is not empty, white space around them removed."""
+        """The names on the first line that is not empty, from the `number`-th of those not taken on, white space around
+        them removed."""
         tape = self._tape
-        position = f"{self._part}:{number}"
+        position = f"{self._part}:{tape.number + number}"
         for _ in range(number - 1):
             if tape.peek() is not None:
                 tape.take()
@@ -118,9 +144,7 @@ class _CsvReading:
             tape.take()
         if line is None or isinstance(line, Overlong):
             raise FileRefused(BadRow(position, "", "bad-header", "the file has no header line"))
-        if line.startswith(_UTF16_BOMS):
-            detail = "the file is UTF-16; save it as UTF-8 and run again"
-            raise FileRefused(BadRow(position, excerpt(line), "encoding", detail))
+        self.raw_header += line
         for count in range(1, _HEADER_LINES):
             names = self._parse(tape, count)
             if names is not None:
@@ -133,12 +157,26 @@ class _CsvReading:
 
     def rows(self) -> Iterator[Row | BadRow]:
         """See LineReading."""
-        rows = self._all_rows()
-        return (row for row in rows if not is_skipped(self._skip, row)) if self._skip else rows
+        rows = map(self._unwrapped, self._all_rows()) if self._excel_text else self._all_rows()
+        return (row for row in rows if not self._is_skipped(row)) if self._skip else rows
+
+    def _is_skipped(self, row: Row | BadRow) -> bool:
+        if isinstance(row, Row):
+            return is_skipped(self._skip, row)
+        if row.reason != "column-count":
+            return False
+        # totals and signatures at the end have fewer fields than a row
+        fields = next(csv.reader([row.raw], delimiter=self._delimiter), [])
+        return is_skipped_short(self._skip, self.columns, fields)
+
+    def _unwrapped(self, row: Row | BadRow) -> Row | BadRow:
+        if isinstance(row, BadRow):
+            return row
+        return replace(row, values={name: _unwrapped(value) for name, value in row.values.items()})
 
     def _all_rows(self) -> Iterator[Row | BadRow]:
         tape, delimiter, encoding, columns = self._tape, self._delimiter, self._encoding, self.columns
-        part, width = self._part, len(columns)
+        part, width, utf8 = self._part, len(columns), self._utf8
         while (line := tape.peek()) is not None:
             if isinstance(line, Overlong) or b'"' in line or len(line) > self._limits.field_chars:
                 yield self._careful(line)
@@ -148,12 +186,12 @@ class _CsvReading:
             if not body:
                 continue
             position = f"{part}:{tape.number}"
-            if tape.number == 1 and body.startswith(_UTF8_BOM):
+            if body.startswith(_UTF8_BOM) and (utf8 or tape.number == 1):
                 body = body[3:]
             try:
                 fields = body.decode(encoding).split(delimiter)
             except UnicodeDecodeError as error:
-                yield BadRow(position, excerpt(line), "encoding", _not_encoding(encoding, error))
+                yield BadRow(position, self._shown(line), "encoding", _not_encoding(encoding, error))
                 continue
             if len(fields) == width and b"\0" not in body and b"\r" not in body:
                 yield Row(position, dict(zip(columns, fields, strict=True)))
@@ -167,7 +205,7 @@ class _CsvReading:
         if isinstance(line, Overlong):
             tape.take()
             detail = f"the line has {line.size:,} bytes, more than the {self._limits.row_bytes:,} allowed"
-            return BadRow(position, excerpt(line.head), "too-long", detail)
+            return BadRow(position, self._shown(line.head), "too-long", detail)
         count, fields = self._gather()
         if fields is not None:
             tape.take(count)
@@ -182,12 +220,13 @@ class _CsvReading:
     def _gather(self) -> tuple[int, list[str] | None]:
         """How many lines make the next row, and its fields; None where no number of lines does."""
         tape, width = self._tape, len(self.columns)
-        size = quotes = count = 0
+        size = quotes = count = whole = 0
         while count < self._limits.quoted_lines:
             line = tape.peek(count)
             if line is None or isinstance(line, Overlong):
                 break
-            if count and width >= 3 and b'"' not in line and line.count(self._delimiter.encode()) == width - 1:
+            whole += bool(count) and self._is_whole(line, count)
+            if whole > (0 if width >= 3 else _WHOLE_LINES):
                 break
             count += 1
             size += len(line)
@@ -203,11 +242,18 @@ class _CsvReading:
                     break
         return 0, None
 
-    def _parse(self, tape: Tape, count: int) -> list[str] | None:
-        """The fields of the next `count` lines, None where they are not one whole record."""
-        lines = [line for ahead in range(count) if isinstance(line := tape.peek(ahead), bytes)]
+    def _is_whole(self, line: bytes, ahead: int) -> bool:
+        """Whether the line, `ahead` of the next one, is a row by itself."""
+        width, quotes = len(self.columns), line.count(b'"')
+        if not quotes:
+            return line.count(self._delimiter.encode()) == width - 1
+        return quotes % 2 == 0 and len(self._parse(self._tape, 1, ahead) or ()) == width
+
+    def _parse(self, tape: Tape, count: int, start: int = 0) -> list[str] | None:
+        """The fields of `count` lines from the `start`-th ahead on, None where they are not one whole record."""
+        lines = [line for ahead in range(start, start + count) if isinstance(line := tape.peek(ahead), bytes)]
         data = b"".join(lines)
-        if tape.number == 0 and data.startswith(_UTF8_BOM):
+        if data.startswith(_UTF8_BOM) and (self._utf8 or tape.number == 0):
             data = data[3:]
         try:
             records = list(csv.reader([data.decode(self._encoding)], delimiter=self._delimiter, strict=True))
@@ -224,24 +270,58 @@ class _CsvReading:
         try:
             text = line.decode(self._encoding)
         except UnicodeDecodeError as error:
-            return BadRow(position, excerpt(line), "encoding", _not_encoding(self._encoding, error))
+            return BadRow(position, self._shown(line), "encoding", _not_encoding(self._encoding, error))
         if max(map(len, text.split(self._delimiter))) > self._limits.field_chars:
             return self._too_long(position, line)
         detail = "a quote is not closed, or text follows a closing quote"
-        return BadRow(position, excerpt(line), "broken-quote", detail)
+        return BadRow(position, self._shown(line), "broken-quote", detail)
+
+    def _shown(self, line: bytes) -> str:
+        """The line as people read it."""
+        return excerpt(line[: 4 * EXCERPT_CHARS].decode(self._encoding, "backslashreplace"))
 
     def _too_long(self, position: str, line: bytes) -> BadRow:
         detail = f"a field has more than {self._limits.field_chars:,} characters"
-        return BadRow(position, excerpt(line), "too-long", detail)
+        return BadRow(position, self._shown(line), "too-long", detail)
 
     def _misfit(self, position: str, line: bytes, width: int) -> BadRow:
         if b"\0" in line or (b"\r" in line.rstrip(b"\r\n") and b'"' not in line):
             detail = "a NUL or a carriage return stands inside the line"
-            return BadRow(position, excerpt(line), "control-character", detail)
+            return BadRow(position, self._shown(line), "control-character", detail)
         detail = f"the line has {width} columns, the header has {len(self.columns)}"
-        return BadRow(position, excerpt(line), "column-count", detail)
+        return BadRow(position, self._shown(line), "column-count", detail)
+
+
+def _check_text(first: bytes, part: str) -> None:
+    """Refuses a file whose first line shows that it is no CSV, or one whose lines cannot be found."""
+    if first.startswith(_UTF16_BOMS):
+        detail = "the file is UTF-16; save it as UTF-8 and run again"
+        raise FileRefused(BadRow(f"{part}:1", excerpt(first), "encoding", detail))
+    if first.startswith(b"PK\x03\x04"):
+        detail = 'the file is a zip, such as a workbook; set kind = "xlsx", or unpack it'
+        raise FileRefused(BadRow(f"{part}:1", excerpt(first), "bad-header", detail))
+    if other := other_format(first):
+        raise FileRefused(BadRow(f"{part}:1", excerpt(first), "bad-header", f"the file is {other}"))
+
+
+def _unwrapped(text: str) -> str:
+    """Without what programs put around digits so that a spreadsheet program keeps them: ="0012", '0012."""
+    bare = text.strip()
+    if len(bare) >= 3 and bare.startswith('="') and bare.endswith('"'):
+        return bare[2:-1]
+    return bare[1:] if bare.startswith("'") else text
+
+
+def _other_encoding(encoding: str) -> str:
+    return "gb18030" if codecs.lookup(encoding).name in ("utf-8", "gbk", "gb2312") else "utf-8"
+
+
+def _names(header: bytes, encoding: str, needed: frozenset[str]) -> bool:
+    """Whether the header, read in another encoding, has a needed column that is not ASCII."""
+    text = header.decode(encoding, "replace")
+    return any(name in text for name in needed if not name.isascii())
 
 
 def _not_encoding(encoding: str, error: UnicodeDecodeError) -> str:
-    other = "gb18030" if encoding.lower() in ("utf-8", "utf8") else "utf-8"
+    other = _other_encoding(encoding)
     return f'the line is not {encoding} at byte {error.start}; try encoding = "{other}" in the mapping'

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from adapters.sections import Section, nearest
 from adapters.source import EXCERPT_CHARS, BadRow, Limits, Opening, Page, Row
@@ -299,6 +299,18 @@ def _listed(columns: tuple[str, ...]) -> str:
     return ", ".join(f'"{name[:30]}"' for name in columns[:4])
 
 
+def other_format(head: bytes) -> str | None:
+    """What a file is that begins with `head`, and is certainly neither CSV nor a workbook; ends a sentence."""
+    if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
+        return "an old workbook (.xls), or one with a password; open it and save it as .xlsx without a password"
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if start.startswith((b"<html", b"<!doctype html", b"<table", b"<meta", b"<style", b"<head")):
+        return "an HTML page, as some systems export under the name of a workbook; open it and save it as .xlsx"
+    if start.startswith(b"<?xml"):
+        return 'XML; save it as .xlsx, or set kind = "xml"'
+    return None
+
+
 def read_skip(section: Section) -> Mapping[str, frozenset[str]]:
     """Takes `skip` from a `[source]` table: by column, the texts that show that a line is no row."""
     if "skip" not in section:
@@ -308,19 +320,58 @@ def read_skip(section: Section) -> Mapping[str, frozenset[str]]:
 
 
 def is_skipped(skip: Mapping[str, frozenset[str]], row: Row | BadRow) -> bool:
-    """Whether the row carries one of the texts; white space around them does not count, no value is an empty text."""
-    if not isinstance(row, Row):
-        return False
-    cells = ((row.values.get(column), texts) for column, texts in skip.items())
-    return any(("" if cell is None else str(cell).strip()) in texts for cell, texts in cells)
+    """Whether the row carries one of the texts, or begins with one that ends in `*`; white space around them does not
+    count, no value is an empty text."""
+    return isinstance(row, Row) and any(_is_named(row.values.get(column), texts) for column, texts in skip.items())
 
 
-def read_header_row(section: Section) -> int:
-    """Takes `header_row` from a `[source]` table."""
-    header_row = section.get("header_row", int, 1)
-    if not 1 <= header_row <= 1000:
+def is_skipped_short(skip: Mapping[str, frozenset[str]], columns: tuple[str, ...], fields: list[str]) -> bool:
+    """The same of a line with fewer fields than the header; what it lacks is not taken for an empty text."""
+    cells = dict(zip(columns, fields, strict=False))
+    return len(fields) < len(columns) and any(
+        column in cells and _is_named(cells[column], texts - {""}) for column, texts in skip.items()
+    )
+
+
+def _is_named(cell: Any, texts: frozenset[str]) -> bool:
+    text = "" if cell is None else str(cell).strip()
+    return text in texts or any(name.endswith("*") and text.startswith(name[:-1]) for name in texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Where the names are: `count` rows from `row` (from 1) on."""
+
+    row: int = 1
+    count: int = 1
+
+
+def read_header(section: Section) -> Header:
+    """Takes `header_row` and `header_rows` from a `[source]` table."""
+    header = Header(section.get("header_row", int, 1), section.get("header_rows", int, 1))
+    if not 1 <= header.row <= 1000:
         section.refuse('"source.header_row" must be from 1 to 1000')
-    return header_row
+    if not 1 <= header.count <= 3:
+        section.refuse('"source.header_rows" must be from 1 to 3')
+    return header
+
+
+def join_header(rows: list[tuple[str, ...]]) -> tuple[str, ...]:
+    """One name a column: that of the row above and that below with a dot between. A name above without one of its own
+    beside it goes on to the right, as in a merged cell, over every column that has a name below."""
+    if not rows:
+        return ()
+    above, *rest = rows
+    if not rest:
+        return above
+    below = join_header(rest)
+    width = max(len(above), len(below))
+    above, below = (names + ("",) * (width - len(names)) for names in (above, below))
+    names, last = [], ""
+    for upper, lower in zip(above, below, strict=True):
+        last = upper or (last if lower else "")
+        names.append(".".join(filter(None, (last, lower))))
+    return tuple(names)
 
 
 def is_ascii_compatible(encoding: str) -> bool:

@@ -20,6 +20,7 @@ from adapters.source import BadRow, Limits, Opening, Page, Row, excerpt
 MAX_DEPTH = 8
 _MAX_DIGITS = 40
 _UTF8_BOM = b"\xef\xbb\xbf"
+_ONE_A_LINE = "write each object on a line of its own, as jq -c does"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,8 @@ class _JsonlReading:
                 detail = f"the line has {line.size:,} bytes, more than the {self._limits.row_bytes:,} allowed"
                 yield BadRow(position, excerpt(line.head), "too-long", detail)
             elif line.strip():
-                body = line.removeprefix(_UTF8_BOM) if tape.number == 1 else line
-                yield json_row(position, body, self._limits.columns)
+                # files put together carry a mark where the second begins
+                yield json_row(position, line.removeprefix(_UTF8_BOM), self._limits.columns)
 
 
 class BadJson(ValueError):
@@ -94,7 +95,7 @@ def json_row(position: str, line: bytes, max_columns: int) -> Row | BadRow:
         text = line.decode("utf-8")
         value = _DECODER.decode(text)
         if not isinstance(value, dict):
-            raise BadJson("bad-json", "the line is not a JSON object")
+            raise BadJson("bad-json", f"the line is not a JSON object; {_ONE_A_LINE}")
         if text.count("[") + text.count("{") > MAX_DEPTH:
             check_depth(value)
         if "\\u" in text:
@@ -109,7 +110,12 @@ def json_row(position: str, line: bytes, max_columns: int) -> Row | BadRow:
     except RecursionError:
         return BadRow(position, excerpt(line), "bad-json", f"the line is nested deeper than {MAX_DEPTH}")
     except json.JSONDecodeError as error:
-        return BadRow(position, excerpt(line), "bad-json", f"the line is not JSON at column {error.colno}: {error.msg}")
+        what = f"is not JSON at column {error.colno}: {error.msg}"
+        if error.msg == "Extra data":
+            what = f"goes on at column {error.colno}, behind its object; {_ONE_A_LINE}"
+        elif line.strip() in (b"[", b"{", b"],", b"},", b"]", b"}"):
+            what = f"is a piece of a larger text; {_ONE_A_LINE}"
+        return BadRow(position, excerpt(line), "bad-json", f"the line {what}")
 
 
 def check_depth(value: Any) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from adapters.conversions import Invalid, to_text
+from adapters.conversions import Invalid, check_digits, to_text
 from ledger.errors import RecordRefused
 from ledger.submission import MAX_KEY_CHARS
 
@@ -34,9 +35,15 @@ def idempotency_key(mapping: str, key: str) -> str:
 def _part(column: str, values: Mapping[str, Any], blanks: frozenset[str]) -> str:
     value = values.get(column)
     try:
-        text = "" if value is None else to_text(value).strip()
+        text = "" if value is None else check_digits(to_text(value).strip())
     except Invalid as error:
         raise RecordRefused(error.reason, f'key column "{column}" {error}') from None
+    if not text.isascii() and any(unicodedata.category(c) == "Cf" for c in text):
+        # it would look like the key of another row, and be a second record of it
+        detail = (
+            f'key column "{column}" holds an invisible character, such as a byte order mark; remove it at the source'
+        )
+        raise RecordRefused("control-character", detail)
     if text in blanks:
         raise RecordRefused("blank-key", f'key column "{column}" is blank; the row cannot be told from others')
     return text

@@ -7,13 +7,14 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from adapters.attachment_urls import UrlRule
-from adapters.conversions import FEN, SEPARATORS, UNIX
+from adapters.conversions import EXCEL, FEN, SEPARATORS, UNIX, read_time
 from adapters.kinds import KINDS
 from adapters.schedule import Schedule, parse_times
 from adapters.sections import Section, nearest
@@ -31,6 +32,7 @@ OWN_MEMBERS = ("id", "type", "v", "department", "source", "subjects", "attachmen
 _NAME = re.compile(r"[a-z][a-z0-9-]{1,63}")
 _DEPARTMENT = re.compile(r"[a-z][a-z0-9-]{1,30}")
 _TARGET = re.compile(r"[a-z][a-z0-9_]{0,63}(?:\.[a-z][a-z0-9_]{0,63}){0,3}")
+_PATTERN_WORDS = frozenset(f"%{letter}" for letter in "YymdHIMSfjpzbBaA%")
 _DURATION = re.compile(r"([0-9]{1,8})(s|min|h|d)")
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 _ONLY_FOR = {
@@ -43,6 +45,7 @@ _ONLY_FOR = {
     "max": ("integer", "decimal", "money"),
     "max_chars": ("text",),
     "one_line": ("text",),
+    "exact": ("text",),
     "round": ("decimal",),
     "thousands": ("integer", "decimal", "money"),
 }
@@ -67,6 +70,7 @@ class Rule:
     rounded: int | None = None
     max_chars: int | None = None
     one_line: bool = False
+    exact: bool = False
     table: Mapping[str, Any] | None = None
     split: str | None = None
     strip: bool = True
@@ -426,6 +430,7 @@ class _Reader:
             rounded=self._read_rounding(section),
             max_chars=section.optional("max_chars", int),
             one_line=section.get("one_line", bool, False),
+            exact=section.get("exact", bool, False),
             table=table,
             split=section.optional("split", str),
             strip=section.get("strip", bool, True),
@@ -485,6 +490,9 @@ class _Reader:
             section.refuse(f'"{section.where("format")}" must name at least one form')
         if UNIX.keys() & set(formats) and (kind != "datetime" or len(formats) > 1):
             section.refuse(f'"{section.where("format")}": unix and unix-ms stand alone, with as = "datetime"')
+        for pattern in formats:
+            if pattern not in UNIX and pattern != EXCEL and (wrong := _unfit_pattern(pattern)):
+                section.refuse(f'"{section.where("format")}" is "{pattern}", which {wrong}')
         return formats
 
     def _read_unit(self, section: Section) -> str | Mapping[str, str]:
@@ -567,6 +575,27 @@ class _Reader:
                 url=UrlRule.read(section.table("url")) if "url" in section else None,
             )
             section.done()
+
+
+def _unfit_pattern(pattern: str) -> str | None:
+    """Why a pattern cannot tell a day or time without a guess, as the end of a sentence; None where it can."""
+    words = set(re.findall("%.", pattern))
+    if odd := sorted(words - _PATTERN_WORDS):
+        return f'has "{odd[0]}"; known are {" ".join(sorted(_PATTERN_WORDS))}'
+    if not (
+        words & {"%Y", "%y"} and (words >= {"%m", "%d"} or words >= {"%b", "%d"} or "%B" in words or "%j" in words)
+    ):
+        return 'does not tell year, month and day; write it like "%Y-%m-%d", "%Y年%m月%d日" or "%Y%m%d%H%M%S"'
+    if re.search("[上下]午", pattern):
+        return "names 上午 or 下午; write %p in its place, and %I for the hour"
+    if ("%p" in words) != ("%I" in words) or words >= {"%H", "%I"}:
+        return "must have %p (AM, PM, 上午, 下午) and %I (hour to 12) together, or else %H"
+    try:
+        sample = datetime(2013, 11, 22, 14, 15, 16, tzinfo=UTC)
+        read_time(sample.strftime(pattern), pattern)
+    except (ValueError, re.error):
+        return "cannot be read back; name each part once"
+    return None
 
 
 def _is_group(value: Any) -> bool:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.jsonl_files import json_row
 from adapters.sections import Section
-from adapters.source import BadRow, Opening, Page, Row, excerpt
+from adapters.source import EXCERPT_CHARS, BadRow, Opening, Page, Row, excerpt
 from ledger.errors import CouldNotRun, Malformed
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ SESSION_SECONDS = 0xFFFFFFFF
 """The session never expires (MQTT 5 section 3.1.2.11.2)."""
 
 KEEPALIVE_SECONDS = 300
+MAX_MESSAGE = 64 << 20
+"""Bytes of a message that we still take, to say that it is too long."""
+
 CONNECT_SECONDS = 20.0
 
 _CLIENT_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
@@ -124,6 +127,7 @@ class MqttTopics:
         self._limits = opening.limits
         self._ca = None if options.ca_file is None else str(opening.base / options.ca_file)
         self._waiting: deque[MQTTMessage] = deque()
+        self._overlong: dict[int, BadRow] = {}
         self._handed: list[MQTTMessage] = []
         self._granted = 0
         self._ended: str | None = None
@@ -136,6 +140,7 @@ class MqttTopics:
         """
         size = min(size, self._options.in_flight)
         self._waiting.clear()
+        self._overlong.clear()
         client = self._client = self._connect()
         try:
             while True:
@@ -183,7 +188,7 @@ class MqttTopics:
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
-        client.on_message = lambda _client, _data, message: self._waiting.append(message)
+        client.on_message = self._on_message
         if self._sign_in[0] is not None:
             client.username_pw_set(*self._sign_in)
         if options.tls:
@@ -191,7 +196,8 @@ class MqttTopics:
         properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = SESSION_SECONDS
         properties.ReceiveMaximum = options.in_flight
-        properties.MaximumPacketSize = self._limits.row_bytes + 65_536
+        # what is larger, a broker drops and says nothing (MQTT 5 section 3.1.2.11.4): so it is far above a row
+        properties.MaximumPacketSize = self._limits.row_bytes + MAX_MESSAGE
         host, port = self._where
         try:
             client.connect(host, port, KEEPALIVE_SECONDS, clean_start=False, properties=properties)
@@ -233,12 +239,11 @@ class MqttTopics:
 
     def _row(self, message: MQTTMessage) -> Row | BadRow:
         """The payload's members and `@topic`, `@topic.1` ..., `@sha256` of the payload, `@retained`."""
+        if message.mid in self._overlong:
+            return self._overlong.pop(message.mid)
         payload = bytes(message.payload)
         digest = hashlib.sha256(payload).hexdigest()
         position = f"{message.topic}:{digest[:16]}"[:500]
-        if len(payload) > self._limits.row_bytes:
-            detail = f"the message has {len(payload):,} bytes, more than the {self._limits.row_bytes:,} allowed"
-            return BadRow(position, excerpt(payload), "too-long", detail)
         row = json_row(position, payload, self._limits.columns)
         if isinstance(row, BadRow):
             return row
@@ -247,6 +252,19 @@ class MqttTopics:
         return Row(position, {**row.values, **own})
 
     # -- the library's events --
+
+    def _on_message(self, _client: Any, _data: Any, message: MQTTMessage) -> None:
+        size = len(message.payload)
+        if size > self._limits.row_bytes:
+            # many of them may wait at once, so what is kept is what quarantine will show
+            digest = hashlib.sha256(message.payload).hexdigest()
+            detail = f"the message has {size:,} bytes, more than the {self._limits.row_bytes:,} allowed"
+            position = f"{message.topic}:{digest[:16]}"[:500]
+            self._overlong[message.mid] = BadRow(
+                position, excerpt(bytes(message.payload[:EXCERPT_CHARS])), "too-long", detail
+            )
+            message.payload = b""
+        self._waiting.append(message)
 
     def _on_connect(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:

@@ -107,7 +107,7 @@ def withdraw(mapping: FeedMapping, source: Source, book: FeedBook, submit: Submi
             return 0
         for batch in _batches(_not_offered(mapping, book, offered, size)):
             notes = {withdrawn_key(mapping.name, entry.record_id): entry for entry in batch}
-            for known in book.known(list(notes)):
+            for known in book.known(list(notes), by_service=True):
                 del notes[known]
             outcomes = submit([_withdrawal(mapping, key, entry, now) for key, entry in notes.items()]) if notes else []
             # one that is refused was noticed by another run at the same time
@@ -209,7 +209,7 @@ class _Comparison:
     def gone(self, batch: list[FeedEntry]) -> None:
         """Rows in the ledger that the source does not have."""
         notes = {withdrawn_key(self._mapping.name, entry.record_id): entry for entry in batch}
-        known = self._book.known(list(notes))
+        known = self._book.known(list(notes), by_service=True)
         self._counts["withdrawn"] += len(known)
         self._counts["gone"] += len(known)
         for key, entry in notes.items():

@@ -70,6 +70,12 @@ class RestOptions:
     max_wait_seconds: int
     plain_http: bool
     ca_file: str | None
+    post: bool = False
+    total: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
+    good: tuple[str, ...] = ()
+    expired: tuple[str, ...] = ()
+    message: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, section: Section) -> RestOptions:
@@ -102,7 +108,17 @@ class RestOptions:
             max_wait_seconds=_within(section, "max_wait_seconds", 120, 0, 3600),
             plain_http=section.get("unsafe_plain_http", bool, False),
             ca_file=section.optional("ca_file", str),
+            post=section.choice("method", ("GET", "POST"), "GET") == "POST",
+            total=_path(section.get("total", str, "")),
+            code=_path(section.get("code", str, "")),
+            good=section.texts("good", ()),
+            expired=section.texts("expired", ()),
+            message=_path(section.get("message", str, "")),
         )
+        if bool(options.code) != bool(options.good) or (options.expired and not options.code):
+            section.refuse('"source.code" (a member) and "source.good" (its values, as texts) go together')
+        if options.total and style not in ("page", "offset"):
+            section.refuse('"source.total" goes with pages = "page" or "offset"')
         if options.url is not None and (wrong := unfit_url(options.url, plain_http=options.plain_http)):
             section.refuse(f'"source.url" {wrong}')
         return options
@@ -158,9 +174,9 @@ def _path(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """Where a reading is. `at`: its next page, None for the first. `skip` rows of that page, whose digest is `sha256`,
-    are done. `since`: what this reading asked for; `newest`: the greatest value it has met. `etag`, `modified`: what
-    the server said of `request`, which was a whole reading.
+    """Where a reading is. `at`: its next page, None for the first; `read` rows stood on the pages before it. `skip`
+    rows of that page, whose digest is `sha256`, are done. `since`: what this reading asked for; `newest`: the greatest
+    value it has met. `etag`, `modified`: what the server said of `request`, which was a whole reading.
     """
 
     since: Any = None
@@ -168,6 +184,7 @@ class _Mark:
     skip: int = 0
     sha256: str = ""
     newest: Any = None
+    read: int = 0
     order: str = ""
     request: str = ""
     etag: str = ""
@@ -194,6 +211,7 @@ class RestApi:
         self._part = urlsplit(url).path[:200] or "/"
         self._key = opening.key
         self._limits = opening.limits
+        self._clock = opening.clock
         self._asker = Asker(options, url, opening)
         # a page number means another row once the size has changed
         self._order = json.dumps([options.style, options.page_size, options.first_page, sorted(options.params.items())])
@@ -221,20 +239,33 @@ class RestApi:
                 if mark.at is not None:
                     yield Page(self._part, (), self._finished(mark).write())
                 return
-            body = self._parse(answer.body)
+            body = self._said(answer, request)
             entries = self._entries(body)
             digest = _digest(entries) if entries else ""
             if digest and digest == last:
-                raise CouldNotRun(f"{self._part}: the server gave the same page twice; check how its pages are named")
+                raise CouldNotRun(
+                    f"{self._part}: the server gave the same page twice; check how its pages are named, and where it "
+                    'repeats its last page, name the member with the number of all rows: total = "…"'
+                )
             last = digest
+            read, total = mark.read + len(entries), self._total(body)
             following = self._following(mark.at, body, answer, len(entries))
+            if total is not None and read >= total:
+                following = None
+            elif total is not None and not entries:
+                # the next reading asks for all of it again
+                yield Page(self._part, (), _Mark(since=mark.since, order=self._order).write())
+                raise CouldNotRun(
+                    f"{self._part}: the server says that there are {total:,} rows and gave {read:,}; these are done; "
+                    "all pages are read again next time; if it stays so, tell who runs the service"
+                )
             if following is not None and _digest(following) in seen:
                 raise CouldNotRun(
                     f"{self._part}: the server's pages go in a circle, page {number + 2} was read before; "
                     "rows so far are done; tell who runs the service"
                 )
             seen.add(_digest(following))
-            after = replace(mark, at=following, skip=0, sha256="", newest=self._newest(mark.newest, entries))
+            after = replace(mark, at=following, skip=0, sha256="", newest=self._newest(mark.newest, entries), read=read)
             if following is None:
                 after = self._finished(after)
                 if mark.at is None:
@@ -313,6 +344,34 @@ class RestApi:
 
     # -- what is answered --
 
+    def _said(self, answer: _Answer, request: tuple[str, Params]) -> Any:
+        """The answer's JSON, where it says itself that it is good; once more with a new token where that ran out."""
+        options = self._options
+        body = self._parse(answer.body)
+        if not options.code:
+            return body
+        code = _shown(_member(body, options.code))
+        if code in options.expired and self._asker.renew():
+            body = self._parse(self._asker.get(*request, {}, resumed=False).body)
+            code = _shown(_member(body, options.code))
+        if code in options.good:
+            self._asker.accepted()
+            return body
+        words = "".join(c for c in _shown(_member(body, options.message))[:200] if c.isprintable())
+        what = f'"{".".join(options.code)}" {code[:40] or "missing"}' + (f' ("{words}")' if words else "")
+        hint = ": the token has run out or is not taken; check [source.auth]" if code in options.expired else ""
+        raise CouldNotRun(f'{self._part}: the server answers with {what}, which is not under "good"{hint}')
+
+    def _total(self, body: Any) -> int | None:
+        """How many rows the server says there are; None where the mapping does not ask."""
+        if not self._options.total:
+            return None
+        text = _shown(_member(body, self._options.total))
+        if not re.fullmatch("[0-9]{1,15}", text):
+            where = ".".join(self._options.total)
+            raise CouldNotRun(f'{self._part}: the answer has no number at "{where}"; correct "total" in the mapping')
+        return int(text)
+
     def _parse(self, body: bytes) -> Any:
         try:
             return _DECODER.decode(body.decode("utf-8-sig"))
@@ -324,9 +383,15 @@ class RestApi:
 
     def _entries(self, body: Any) -> list[Any]:
         entries = _member(body, self._options.rows)
+        if entries is None and self._options.code and isinstance(body, dict):
+            entries = []  # a good answer without rows: some servers write null
         if not isinstance(entries, list):
             where = f'at "{".".join(self._options.rows)}"' if self._options.rows else "at its top"
-            raise CouldNotRun(f'{self._part}: the answer has no list of rows {where}; correct "rows" in the mapping')
+            known = f"; it has {', '.join(name[:30] for name in list(body)[:8])}" if isinstance(body, dict) else ""
+            raise CouldNotRun(
+                f'{self._part}: the answer has no list of rows {where}{known}; correct "rows" in the mapping, or if '
+                'this is how the server says that something is wrong, name that with "code" and "good"'
+            )
         return [_bounded(entry) for entry in entries]
 
     def _row(self, entry: Any) -> Row | BadRow:
@@ -361,8 +426,16 @@ class RestApi:
         for entry in entries:
             value = _member(entry, path)
             if isinstance(value, (int, str)) and not isinstance(value, bool) and value != "":
+                # one row of the year 9999 would otherwise be the last that is ever read
+                if self._is_to_come(value):
+                    continue
                 newest = value if newest is None or _order(newest) < _order(value) else newest
         return newest
+
+    def _is_to_come(self, value: Any) -> bool:
+        moment = _moment(value) if isinstance(value, str) else None
+        tomorrow = datetime.fromtimestamp(self._clock() + 86_400, UTC)
+        return moment is not None and moment.replace(tzinfo=moment.tzinfo or UTC) > tomorrow
 
     def _finished(self, mark: _Mark) -> _Mark:
         since = mark.since if mark.newest is None else mark.newest
@@ -410,12 +483,14 @@ class Asker:
                 why, wait = str(error), _back_off(attempt)
                 continue
             if answer.status in (200, 304):
+                if not self._options.code:
+                    self._renewed = False
                 return answer
             if answer.status == 404 and self._is_beyond(params):
                 return answer
             if resumed and answer.status in _FORGOTTEN:
                 raise _Forgotten
-            if answer.status == 401 and self._renew():
+            if answer.status == 401 and self.renew():
                 why, wait = "refuses a new token", 0.0
                 continue
             if answer.status not in _RETRIED:
@@ -429,8 +504,12 @@ class Asker:
         """Whether 404 says that there is no such page; on the first page it says that the address is wrong."""
         return self._options.style == "page" and params[self._options.param or ""] != str(self._options.first_page)
 
-    def _renew(self) -> bool:
-        """Whether the token may have run out: a new one is asked for, once a reading."""
+    def accepted(self) -> None:
+        """The token was good: when it runs out later, it may be renewed again."""
+        self._renewed = False
+
+    def renew(self) -> bool:
+        """Whether the token may have run out: then the next request asks for a new one, once between good answers."""
         auth = self._options.auth
         if auth is None or not auth.renewable or self._renewed:
             return False
@@ -444,7 +523,7 @@ class Asker:
         if re.fullmatch(r"[0-9]{1,9}", text):
             wait = float(text)
         elif text:
-            with suppress(ValueError):
+            with suppress(ValueError, OverflowError):
                 wait = max(0.0, parsedate_to_datetime(text).timestamp() - self._clock())
         if wait > self._options.max_wait_seconds:
             raise CouldNotRun(f"{self._part}: the server asks to wait {wait:.0f} seconds; it is asked again next time")
@@ -454,14 +533,20 @@ class Asker:
         client = self._client()
         if self._headers is None:
             auth = self._options.auth
-            self._headers = {} if auth is None else auth.headers(self._environ, self._post_form)
-        return self.send(
-            client.build_request("GET", url, params=params or None, headers={**self._headers, **conditions})
-        )
+            self._headers = {} if auth is None else auth.headers(self._environ, self._post)
+        headers = {**self._headers, **conditions}
+        if self._options.post:
+            body = {name: self._plain(name, value) for name, value in params.items()}
+            return self.send(client.build_request("POST", url, json=body, headers=headers))
+        return self.send(client.build_request("GET", url, params=params or None, headers=headers))
 
-    def _post_form(self, url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> tuple[int, bytes]:
-        request = self._client().build_request("POST", url, data=dict(form), headers=dict(headers))
-        answer = self.send(request)
+    def _plain(self, name: str, value: str) -> str | int:
+        """In a JSON body, numbers and sizes of pages are numbers."""
+        return int(value) if name in (self._options.size_param, self._options.param) and value.isdigit() else value
+
+    def _post(self, url: str, form: Mapping[str, str], headers: Mapping[str, str], as_json: bool) -> tuple[int, bytes]:
+        content: Any = {"json": dict(form)} if as_json else {"data": dict(form)}
+        answer = self.send(self._client().build_request("POST", url, headers=dict(headers), **content))
         return answer.status, answer.body
 
     def send(self, request: httpx.Request) -> _Answer:
@@ -560,11 +645,12 @@ def _digest(value: Any) -> str:
 
 
 def _order(value: Any) -> tuple[int, Any]:
-    """What is newer: numbers by size, times by their moment, other texts as they stand."""
+    """What is newer: numbers by size, times by their moment, other texts as they stand. A text among times or numbers
+    is a mistake in one row, and must not be where the next reading begins."""
     if isinstance(value, int):
-        return 0, value
+        return 1, value
     moment = _moment(value)
-    return (2, value) if moment is None else (1, moment.replace(tzinfo=moment.tzinfo or UTC))
+    return (0, value) if moment is None else (2, moment.replace(tzinfo=moment.tzinfo or UTC))
 
 
 def _moment(value: str) -> datetime | None:
@@ -580,7 +666,10 @@ def _earlier(since: Any, overlap: int) -> str:
     moment = _moment(since) if overlap else None
     if moment is None:
         return str(since)
-    text = (moment - timedelta(seconds=overlap)).isoformat()
+    try:
+        text = (moment - timedelta(seconds=overlap)).isoformat()
+    except OverflowError:  # before the year 1
+        return str(since)
     return text.replace("+00:00", "Z") if since.endswith("Z") else text
 
 

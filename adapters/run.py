@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -185,12 +187,14 @@ def check(
     transform = Transform(mapping)
     rows = good = 0
     seen: set[str] = set()
+    keys = _Keys()
     first: dict[tuple[str, str], tuple[int, Previewed]] = {}
     with closing(source.pages({}, min(sample, PAGE_ROWS))) as pages:
         for page in pages:
             seen |= _columns(page)
             for row in page.rows:
                 rows += 1
+                keys.add(transform, row)
                 shown = _preview(transform, row, validate)
                 if shown.refusal is None:
                     good += 1
@@ -200,7 +204,7 @@ def check(
                     first[slot] = (count + 1, example)
             if rows >= sample:
                 break
-    findings = [*_unmapped(mapping, seen), *_doubtful_rules(mapping), *_refusals(first, rows)]
+    findings = [*_unmapped(mapping, seen), *_doubtful_rules(mapping), *keys.findings(), *_refusals(first, rows)]
     if not rows:
         findings.append(Finding("warning", "empty", "the source has no rows, so nothing was tried"))
     return CheckReport(rows, good, tuple(findings))
@@ -471,6 +475,41 @@ def _unmapped(mapping: FeedMapping, seen: set[str]) -> Iterator[Finding]:
         yield Finding("error", "unmapped-column", sentence)
     for name in sorted(mapping.ignore - seen) if seen else ():
         yield Finding("warning", "unknown-ignore", f'"ignore" names "{name}", which the source does not have')
+
+
+class _Keys:
+    """The keys of a sample, and what is doubtful about them: they name a row for ever."""
+
+    def __init__(self) -> None:
+        self._by_fold: dict[str, str] = {}
+        self._alike: tuple[str, str, str] | None = None
+        self._long: list[bool] = []
+
+    def add(self, transform: Transform, row: Row | BadRow) -> None:
+        """Looks at the row's key, where it has one."""
+        try:
+            key = transform.key(row.values).partition("/")[2] if isinstance(row, Row) else ""
+        except RecordRefused:
+            return
+        fold = "".join(unicodedata.normalize("NFKC", key).casefold().split())
+        other = self._by_fold.setdefault(fold, key)
+        if other != key and self._alike is None:
+            self._alike = other, key, row.position
+        if re.fullmatch("[0-9]{17,}", key):
+            self._long.append(not key[15:].strip("0"))
+
+    def findings(self) -> Iterator[Finding]:
+        """What was found."""
+        if self._alike is not None:
+            a, b, position = self._alike
+            sentence = f'the keys "{a[:60]}" and "{b[:60]}" differ only in case, width or spaces; they are two rows'
+            yield Finding("warning", "keys-alike", sentence, position)
+        if len(self._long) > 1 and all(self._long):
+            sentence = (
+                f"all {len(self._long)} keys of more than 16 digits end in zeros behind the 15th, as a spreadsheet "
+                "program leaves them; if so, export the column as text"
+            )
+            yield Finding("warning", "rounded-keys", sentence)
 
 
 def _doubtful_rules(mapping: FeedMapping) -> Iterator[Finding]:

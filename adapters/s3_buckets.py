@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from adapters.files import FileRefused
 from adapters.folder import FORMATS, MAX_PART_CHARS, Delivery, DeliveryMark, EachFile, delivery_pages
 from adapters.sections import Section
 from adapters.source import BadRow, Beside, Opening, Page, SourceOptions
 from ledger.errors import CouldNotRun, Malformed
 
 _CHUNK = 1 << 20
+_NAME_BYTES = 255  # of a file system
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,8 @@ class S3Bucket:
                 name = key.rpartition("/")[2]
                 if not name or not fnmatchcase(name, options.pattern):
                     continue
-                if not key.isprintable() or len(key) > MAX_PART_CHARS or name in (".", ".."):
+                is_name = name not in (".", "..") and len(name.encode()) <= _NAME_BYTES
+                if not key.isprintable() or len(key) > MAX_PART_CHARS or not is_name:
                     shown = key.encode("unicode_escape").decode("ascii")[:MAX_PART_CHARS]
                     odd.append(BadRow(shown, shown, "bad-name", "the object's key is too long or not printable"))
                     continue
@@ -128,19 +131,39 @@ class S3Bucket:
             return
         with tempfile.TemporaryDirectory(prefix="yunxi-s3-") as directory:
             path = Path(directory) / key.rpartition("/")[2]
-            self._fetch(client, key, version.rpartition(":")[0], path)
+            try:
+                is_there = self._fetch(client, key, version.rpartition(":")[0], length, path)
+            except FileRefused as refused:
+                yield Page(key, (refused.bad,), None, restarted=True)
+                return
+            if not is_there:
+                return
             beside = Beside(path.parent, lambda _: True)
             yield from delivery_pages(
                 self._options.each, self._opening, Delivery(key, path, version), saved, beside, size
             )
 
-    def _fetch(self, client: Any, key: str, etag: str, path: Path) -> None:
-        # IfMatch: what is read is what was listed, or the next run's
-        answer = client.get_object(Bucket=self._options.bucket, Key=key, IfMatch=etag)
+    def _fetch(self, client: Any, key: str, etag: str, length: int, path: Path) -> bool:
+        """Whether the object is what was listed; if not, it is the next run's. Raises FileRefused, CouldNotRun."""
+        from botocore.exceptions import ClientError
+
+        try:
+            answer = client.get_object(Bucket=self._options.bucket, Key=key, IfMatch=etag)
+        except ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if status in (404, 412):
+                return False
+            if status == 403:  # one that we may not read, or that was put into an archive, holds up no other
+                detail = f"the bucket does not hand the object out ({_why(error)}); give access to it"
+                raise FileRefused(BadRow(f"{key}:0", "", "unreadable", detail)) from None
+            raise
         try:
             with closing(answer["Body"]) as body, path.open("xb") as file:
                 for chunk in body.iter_chunks(_CHUNK):
-                    file.write(chunk)
+                    if file.write(chunk) and file.tell() > length:
+                        detail = "the object is longer than the bucket says; tell who runs it"
+                        raise FileRefused(BadRow(f"{key}:0", "", "unreadable", detail))
+            return True
         except OSError as error:
             raise CouldNotRun(f"{key} cannot be kept while it is read ({error.strerror}); make room") from error
 

@@ -127,6 +127,7 @@ class Limits:
     workbook_bytes: int = 512 << 20
     workbook_texts_bytes: int = 64 << 20  # held in memory: the format points into a table of texts
     workbook_parts: int = 2000
+    workbook_elements: int = 2_000_000  # of the parts that are held in memory: a million texts
     merged_ranges: int = 100_000
 
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -45,6 +45,11 @@ from ledger.errors import CouldNotRun, Malformed
 
 MAX_TIES = 1000
 """How many rows may share one place in the order: the same cursor and key."""
+FIRST_ROWS = 16
+PAGE_BYTES = 16 << 20
+"""A reading begins with few rows; pages grow while they stay below this, and shrink above: photos lie in tables too."""
+
+_POSTGRES_TIMES = (1082, 1114, 1184)  # date, timestamp, timestamptz: fixed in pg_type.dat
 
 _READERS: dict[str, Callable[[str], Any]] = {
     "int": int,
@@ -100,24 +105,25 @@ class SqlOptions:
         except (ArgumentError, NoSuchModuleError, ImportError) as error:
             # the URL holds a password, so it is never part of a message
             raise CouldNotRun(f"{self.url_env} is no SQLAlchemy URL of an installed driver") from error
-        return SqlTable(self, engine, opening.needed, opening.key, opening.limits)
+        return SqlTable(self, engine, opening)
 
 
 class SqlTable:
     """One table or query as a source. Its only part is the table's name, or `query`."""
 
-    def __init__(
-        self, options: SqlOptions, engine: Engine, needed: frozenset[str], key: tuple[str, ...], limits: Limits
-    ) -> None:
+    def __init__(self, options: SqlOptions, engine: Engine, opening: Opening) -> None:
         self._options = options
         self._engine = engine
-        self._needed = needed
-        self._key = key
-        self._limits = limits
-        self._order = tuple(dict.fromkeys((*options.cursor, *key)))
+        self._needed = opening.needed
+        self._key = opening.key
+        self._limits: Limits = opening.limits
+        self._clock = opening.clock
+        self._order = tuple(dict.fromkeys((*options.cursor, *opening.key)))
         self._part = options.table or "query"
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _keep_bad_text)
+        elif engine.dialect.driver == "psycopg":
+            event.listen(engine, "connect", _keep_odd_times)
 
     def pages(self, marks: Mapping[str, str], size: int) -> Generator[Page]:
         """See Source. Each page is a query of its own, so no transaction stays open at the source."""
@@ -125,16 +131,33 @@ class SqlTable:
             self._check_columns(connection)
             yield from self._placeless(connection, size)
             last = self._start(connection, marks.get(self._part))
-        restarted = last is None
+        restarted, step = last is None, min(size, FIRST_ROWS)
         while True:
             with self._connected() as connection:
-                columns, found = self._fetch(connection, last, size)
+                columns, found = self._fetch(connection, last, step)
             if not found:
                 return
             last = self._place(columns, found[-1])
             rows = tuple(self._row(columns, values) for values in found)
-            yield Page(self._part, rows, _write_mark(self._order, last), restarted, columns)
-            restarted = False
+            yield Page(self._part, rows, self._mark(columns, found), restarted, columns)
+            restarted, step = False, _next_step(found, step, size)
+
+    def _mark(self, columns: Sequence[str], found: list[Any]) -> str | None:
+        """Behind the last row that is not of a time to come: one row of the year 9999 would hide all that follow, so
+        such rows are read again every time, and known."""
+        for values in reversed(found):
+            place = self._place(columns, values)
+            if not self._is_to_come(place[0]):
+                return _write_mark(self._order, place)
+        return None
+
+    def _is_to_come(self, value: Any) -> bool:
+        tomorrow = datetime.fromtimestamp(self._clock() + 86_400, UTC)
+        if isinstance(value, str):
+            return value == "infinity" or (value[4:5] == "-" and value > tomorrow.strftime("%Y-%m-%d %H:%M:%S"))
+        if isinstance(value, datetime):
+            return value.replace(tzinfo=value.tzinfo or UTC) > tomorrow
+        return isinstance(value, date) and value > tomorrow.date()
 
     def count(self) -> dict[str, int]:
         """See Countable."""
@@ -145,7 +168,8 @@ class SqlTable:
     def place(self, row: Row) -> str | None:
         """See Ordered: the cursor's values."""
         try:
-            return _write_mark(self._options.cursor, [row.values[name] for name in self._options.cursor])
+            values = [row.values[name] for name in self._options.cursor]
+            return None if self._is_to_come(values[0]) else _write_mark(self._options.cursor, values)
         except (Malformed, KeyError):
             return None
 
@@ -184,7 +208,7 @@ class SqlTable:
             )
             raise Malformed(self._part, detail)
         # as the database compares: to many, "A" and "a" are one place
-        while found and found[-1] in ties:
+        while found and any(_is_same(found[-1], tie) for tie in ties):
             found.pop()
         return columns, found + ties
 
@@ -294,13 +318,57 @@ def _keep_bad_text(connection: Any, _record: Any) -> None:
     connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
 
 
+def _keep_odd_times(connection: Any, _record: Any) -> None:
+    """Times that Python has none for (infinity, years before Christ) come as text; the driver would stop at them."""
+    from psycopg import DataError
+    from psycopg.abc import AdaptContext, Buffer
+    from psycopg.adapt import Loader
+    from psycopg.pq import Format
+
+    plain = {oid: connection.adapters.get_loader(oid, Format.TEXT) for oid in _POSTGRES_TIMES}
+
+    class Lenient(Loader):
+        def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+            super().__init__(oid, context)
+            self._plain = plain[oid](oid, context)
+
+        def load(self, data: Buffer) -> Any:
+            try:
+                return self._plain.load(data)
+            except DataError:
+                return bytes(data).decode("ascii")
+
+    for oid in _POSTGRES_TIMES:
+        connection.adapters.register_loader(oid, Lenient)
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    # a NaN in a row is not equal to itself, and the row is the same all the same
+    return bool(a == b) or repr(a) == repr(b)
+
+
+def _next_step(found: list[Any], step: int, size: int) -> int:
+    """How many rows the next page has."""
+    weight = sum(len(value) for values in found for value in values if isinstance(value, (str, bytes, memoryview)))
+    return max(1, step // 4) if weight > PAGE_BYTES else min(size, step * 4) if weight < PAGE_BYTES // 4 else step
+
+
+def _clock_text(value: timedelta) -> str:
+    sign, rest = ("-", -value) if value < timedelta(0) else ("", value)
+    minutes, seconds = divmod(rest.days * 86_400 + rest.seconds, 60)
+    fraction = f".{rest.microseconds:06}" if rest.microseconds else ""
+    return f"{sign}{minutes // 60:02}:{minutes % 60:02}:{seconds:02}{fraction}"
+
+
 def _usable(value: Any) -> Any:
     if isinstance(value, str) and not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
         return Unusable("encoding", "is not UTF-8 text")
     if isinstance(value, str) and "\0" in value:
         return Unusable("control-character", "holds a NUL")
     if isinstance(value, (bytes, memoryview)):
-        return Unusable("binary", "holds bytes, not text")
+        return Unusable("binary", "holds bytes, not text; cast it in a query, e.g. CAST(x AS UNSIGNED) for a bit")
+    if isinstance(value, timedelta):  # TIME of MySQL
+        return _clock_text(value)
     return str(value) if isinstance(value, UUID) else value
 
 

@@ -132,7 +132,8 @@ class Terminal:
             raise CouldNotRun(f"the keystore in {directory} is not a terminal's: name another directory")
         self._signer = _signer(self._secret("statement"))
         self.request_signer = _signer(self._secret("request"))
-        self._queue = Queue(directory / _QUEUE, self._secret("queue"))
+        # a queue is made before the enrolment; later, one that is not there was lost
+        self._queue = Queue(directory / _QUEUE, self._secret("queue"), make=self._keys["enrolled"] is None)
         self._types: RecordTypes | None = None
         self._matters: HeldMatters | None = None
         self._sealing: _Sealing | None = None

@@ -30,6 +30,9 @@ from ledger.sealed_format import SealedBlob, SealedSubmission, decode_record, en
 WAITING, ACKNOWLEDGED, REFUSED = "waiting", "acknowledged", "refused"
 BUSY_TIMEOUT_S = 60
 
+# of a damaged file, SQLite's own sentence can hold the damage
+_DAMAGE = (sqlite3.Error, UnicodeDecodeError)
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS items (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -87,8 +90,13 @@ class Item:
 class Queue:
     """The queue in one file. Any number of processes may open it; SQLite lets one write at a time."""
 
-    def __init__(self, path: Path, key: bytes) -> None:
-        """Opens or makes it; `key`: 32 bytes. Raises StorageFailed."""
+    def __init__(self, path: Path, key: bytes, *, make: bool = True) -> None:
+        """Opens it; `key`: 32 bytes; `make`: a queue that is not there is a new one. Raises StorageFailed."""
+        if not make and not (path.is_file() and path.stat().st_size):
+            raise StorageFailed(
+                f"the terminal's queue {path} is gone, and with it what waited there: put it back from a copy; without "
+                "one, revoke this terminal and enrol a new one"
+            )
         self._aead = AESGCM(key)
         self._key = key
         try:
@@ -96,8 +104,13 @@ class Queue:
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):
                 self._connection.execute(f"PRAGMA {pragma}")
             self._connection.executescript(_SCHEMA)
-        except sqlite3.Error as error:
-            raise StorageFailed(f"the terminal's queue {path} cannot be opened: {error}") from error
+            ((found,),) = self._connection.execute("PRAGMA quick_check(1)")
+            if found != "ok":
+                raise sqlite3.DatabaseError(f"it is damaged: {found}")
+        except _DAMAGE as error:
+            raise StorageFailed(
+                f"the terminal's queue {path} cannot be opened ({_why(error)}): put it back from a copy"
+            ) from error
 
     def close(self) -> None:
         """Closes the file."""
@@ -133,6 +146,9 @@ class Queue:
     def counts(self) -> dict[str, int]:
         """How many items there are in each state."""
         found = dict(self._read("SELECT state, count(*) FROM items GROUP BY state"))
+        if found.keys() - {WAITING, ACKNOWLEDGED, REFUSED}:
+            # such an item would wait for ever, and nobody would see it
+            raise StorageFailed("the terminal's queue is damaged: a record is in no known state; restore its file")
         return {state: found.get(state, 0) for state in (WAITING, ACKNOWLEDGED, REFUSED)}
 
     def waiting(self, after: int, most: int, most_bytes: int) -> list[int]:
@@ -232,8 +248,8 @@ class Queue:
     def _read(self, query: str, *values: Any) -> list[Any]:
         try:
             return self._connection.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise StorageFailed(f"the terminal's queue cannot be read: {error}") from error
+        except _DAMAGE as error:
+            raise StorageFailed(f"the terminal's queue cannot be read ({_why(error)}): restore its file") from error
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -245,8 +261,10 @@ class Queue:
             raise Conflict(
                 "conflict", "the queue has a record of that key or id: seal it again to see which"
             ) from error
-        except sqlite3.Error as error:
-            raise StorageFailed(f"the terminal's queue takes nothing: {error}; free space, and do it again") from error
+        except _DAMAGE as error:
+            raise StorageFailed(
+                f"the terminal's queue takes nothing ({_why(error)}); free space, and do it again"
+            ) from error
 
     def _digest(self, key: str) -> bytes:
         return hmac.digest(self._key, b"yunxi queue key v1\x1f" + key.encode(), "sha256")
@@ -260,7 +278,11 @@ class Queue:
             raise CouldNotRun(f"record {record_id} was acknowledged long ago and is kept no longer")
         try:
             return self._aead.decrypt(sealed[:12], sealed[12:], record_id.encode())
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:  # ValueError: cut to less than a nonce
             raise RecordRefused(
                 "queue-damaged", f"record {record_id} was changed in the terminal's queue: restore the queue's file"
             ) from error
+
+
+def _why(error: Exception) -> str:
+    return "it is damaged" if isinstance(error, UnicodeDecodeError) else str(error)

@@ -5,6 +5,7 @@ Attachment paths are resolved against the file system, so that nothing outside t
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -252,7 +253,7 @@ def _plain_converter(rule: Rule) -> Convert:
         case "datetime":
             return conversions.moment(rule.formats, rule.zone)
         case _:
-            return conversions.text(rule.max_chars, one_line=rule.one_line)
+            return conversions.text(rule.max_chars, one_line=rule.one_line, exact=rule.exact)
 
 
 def _compile_entry(where: str, entry: Entry, blanks: frozenset[str]) -> BuildEntries:
@@ -285,6 +286,7 @@ def _compile_object(where: str, entry: Entry, blanks: frozenset[str]) -> Callabl
     # kinds without a check digit or a shape are left to intake, which normalises them anyway
     checked = kind if kind is not None and identifiers.KINDS[kind].check is not None else None
     drop_invalid = kind is not None and entry.rules["value"].invalid == "omit"
+    exact = kind is None or entry.rules["value"].exact
 
     def build(values: Mapping[str, Any], omitted: list[str]) -> Any:
         item: dict[str, Any] = {} if kind is None else {"kind": kind}
@@ -300,6 +302,8 @@ def _compile_object(where: str, entry: Entry, blanks: frozenset[str]) -> Callabl
             return None
         if checked is not None:
             try:
+                if not exact:
+                    _check_rounded(checked, item["value"])
                 identifiers.check(checked, item["value"])
             except RecordRefused:
                 if not drop_invalid:
@@ -309,6 +313,16 @@ def _compile_object(where: str, entry: Entry, blanks: frozenset[str]) -> Callabl
         return item
 
     return build
+
+
+def _check_rounded(kind: str, value: Any) -> None:
+    """Refuses a resident id that a spreadsheet program cut to 15 digits: in one of eleven the check digit fits."""
+    if kind == "resident-id" and isinstance(value, str) and re.fullmatch(r"\s*\d{15}000\s*", value):
+        detail = (
+            "resident-id ends in 000, as one does that a spreadsheet program cut to 15 digits; export the column as "
+            "text, or set exact = true where the source certainly keeps all digits"
+        )
+        raise RecordRefused("rounded-number", detail)
 
 
 def _find_attachments(
@@ -385,6 +399,9 @@ def _attachment(base: Path, name: str, rule: AttachmentRule, beside: Beside | No
     where = "" if rule.base is None else f'; it is looked for below "{rule.base}", beside the mapping file'
     if "\0" in relative or len(relative) > 1000:
         raise RecordRefused("bad-attachment", "an attachment's name is no file name")
+    if relative.startswith(("http://", "https://")):
+        detail = "an attachment's name is a URL; say under [attachments.url] from where files may be fetched"
+        raise RecordRefused("bad-attachment", detail)
     try:
         path = (base / relative).resolve()  # follows symbolic links, so a link out of base shows too
         if not path.is_relative_to(base) or path == base:

@@ -22,14 +22,29 @@ from typing import IO, Any
 from xml.parsers import expat
 
 from adapters.conversions import Invalid, to_text
-from adapters.files import FileOptions, FileRefused, check_columns, is_skipped, read_header_row, read_skip
+from adapters.files import (
+    FileOptions,
+    FileRefused,
+    Header,
+    check_columns,
+    is_skipped,
+    join_header,
+    other_format,
+    read_header,
+    read_skip,
+)
 from adapters.sections import Section, nearest
 from adapters.source import BadRow, Limits, Opening, Page, Row, Unusable, excerpt
 
-MAX_ROWS = 1 << 20  # of the format
+MAX_ROWS, MAX_CELLS = 1 << 20, 1 << 14  # of the format
 
 _FORMULA = Unusable("formula", 'holds a formula; paste values, or set formulas = "cached" in the mapping')
-_MERGED = Unusable("merged-cell", "is covered by a merged cell; unmerge it in the workbook")
+_MERGED = Unusable("merged-cell", 'is covered by a merged cell; unmerge it, or set merged = "fill" in the mapping')
+_TOO_LONG = 10**15  # a spreadsheet program keeps 15 digits
+_ROUNDED = Unusable(
+    "rounded-number",
+    "holds a number of more than 15 digits, which spreadsheet programs round; make the cell text and enter it again",
+)
 # what openpyxl and the standard library raise for a zip or an XML that is not what it should be
 _DAMAGE = (
     zipfile.BadZipFile, zlib.error, expat.ExpatError, SyntaxError, EOFError, OSError, RuntimeError,
@@ -45,16 +60,18 @@ class XlsxOptions:
 
     files: FileOptions
     sheet: str | None
-    header_row: int
+    header: Header
     cached: bool
+    fill_merged: bool
     skip: Mapping[str, frozenset[str]]
 
     @classmethod
     def parse(cls, section: Section) -> XlsxOptions:
         """Takes the options of this kind from a `[source]` table."""
-        header_row, skip = read_header_row(section), read_skip(section)
+        header, skip = read_header(section), read_skip(section)
         cached = section.choice("formulas", ("refuse", "cached"), "refuse") == "cached"
-        return cls(FileOptions.parse(section), section.optional("sheet", str), header_row, cached, skip)
+        fill = section.choice("merged", ("refuse", "fill"), "refuse") == "fill"
+        return cls(FileOptions.parse(section), section.optional("sheet", str), header, cached, fill, skip)
 
     def open(self, opening: Opening) -> XlsxFiles:
         """The workbooks; raises CouldNotRun where there is none."""
@@ -83,7 +100,7 @@ class XlsxFiles:
     def _read(self, part: str, path: Path, mark: str | None, size: int) -> Iterator[Page]:
         with closing(_Workbook(part, path, self._options, self._limits)) as book:
             needed = self._needed | self._options.skip.keys()
-            check_columns(book.columns, needed, f"{part}:{book.title}!{self._options.header_row}", self._limits)
+            check_columns(book.columns, needed, f"{part}:{book.title}!{self._options.header.row}", self._limits)
             if mark is None or book.resume(mark):
                 restarted = mark is None
                 while chunk := book.take(size):
@@ -104,6 +121,7 @@ class _Workbook:
         self._skip = options.skip
         self._hash = hashlib.sha256()
         self._row = 0
+        self._head = b""
         self.damage: BadRow | None = None
         self._open = ExitStack()
         try:
@@ -114,28 +132,31 @@ class _Workbook:
         except _DAMAGE as error:
             self.close()
             raise FileRefused(self._damaged(error)) from error
-        self.columns = tuple(_name(cell) for cell in header)
+        self.columns = join_header([tuple(_name(cell) for cell in row) for row in header])
         while self.columns and not self.columns[-1]:
             self.columns = self.columns[:-1]
-        self._rows = self._read(cells, _Merged(merged))
+        self._rows = self._read(cells, _Merged(merged, fill=options.fill_merged))
 
-    def _begin(self, path: Path, options: XlsxOptions) -> tuple[Any, Iterator[tuple[int, Any]], list[Range]]:
-        """The header row, the numbered rows behind it, the merged ranges."""
+    def _begin(self, path: Path, options: XlsxOptions) -> tuple[list[Any], Iterator[tuple[int, Any]], list[Range]]:
+        """The header rows, the numbered rows behind them, the merged ranges."""
         # opened here, not by openpyxl: it leaves the file open when it fails
         raw = self._open.enter_context(path.open("rb"))
+        self._head = raw.read(512)
         _check_archive(raw, self._limits)
         book = _load(raw, cached=options.cached)
         self._open.callback(book.close)
         sheet = self._choose(book.worksheets, options.sheet)
         self.title = str(sheet.title)
         with book._archive.open(sheet._worksheet_path) as stream:
-            merged = _survey(stream, self._limits)
+            merged, last = _survey(stream, self._limits)
         # a workbook may understate its own extent, and rows outside it would be passed over
         sheet.reset_dimensions()
         rows = sheet.iter_rows()
         self._open.callback(rows.close)
-        cells = enumerate(rows, 1)
-        header = next((row for number, row in cells if number == options.header_row), ())
+        # behind the last value there may be a million formatted rows, and openpyxl keeps something of each
+        cells = islice(enumerate(rows, 1), last)
+        behind = options.header.row + options.header.count
+        header = [row for number, row in islice(cells, behind - 1) if number >= options.header.row]
         return header, cells, merged
 
     def close(self) -> None:
@@ -160,8 +181,12 @@ class _Workbook:
         return bool(json.loads(self.mark()) == wanted)
 
     def _choose(self, sheets: list[Any], name: str | None) -> Any:
-        if name is None and sheets:
-            return sheets[0]
+        if name is None:
+            # a hidden sheet is none that people mean by the first
+            for sheet in sheets:
+                if sheet.sheet_state == "visible":
+                    return sheet
+            raise _Odd("every sheet of the workbook is hidden; name one with sheet in the mapping")
         for sheet in sheets:
             if sheet.title == name:
                 return sheet
@@ -181,7 +206,9 @@ class _Workbook:
             # a covered cell at the end of a row may not stand in the file at all
             missing = range(len(values) + 1, len(self.columns) + 1)
             values.extend([_MERGED if place in covered else None for place in missing])
-            if all(value is None or value is _MERGED for value in values):
+            empty = all(value is None or value is _MERGED for value in values)
+            merged.fill(number, values)
+            if empty:
                 continue
             self._row = number
             self._hash.update(repr((number, values)).encode("utf-8", "surrogatepass"))
@@ -202,6 +229,10 @@ class _Workbook:
 
     def _damaged(self, error: BaseException) -> BadRow:
         detail = f"the workbook is damaged or no .xlsx ({type(error).__name__}); save it again as .xlsx"
+        if other := other_format(self._head):
+            detail = f"the file is {other}"
+        elif self._head[:2] not in (b"PK", b""):
+            detail = 'the file is no workbook, whatever its name; is it CSV? then set kind = "csv"'
         return BadRow(f"{self._part}:{self._row + 1}", "", "bad-workbook", detail)
 
 
@@ -210,11 +241,12 @@ class _Odd(Exception):
 
 
 class _Merged:
-    """Which cells of a row are covered. Rows are asked for in rising order."""
+    """Which cells of a row are covered, and with `fill` what they show. Rows are asked for in rising order."""
 
-    def __init__(self, ranges: list[Range]) -> None:
+    def __init__(self, ranges: list[Range], *, fill: bool) -> None:
         self._waiting = deque(sorted(ranges))
         self._open: list[Range] = []
+        self._shown: dict[Range, Any] | None = {} if fill else None
 
     def columns(self, row: int) -> set[int]:
         """The covered columns of `row`: the first cell of a range keeps its value."""
@@ -226,19 +258,56 @@ class _Merged:
         covered = {column for area in self._open for column in range(area[1], area[3] + 1)}
         return covered - {area[1] for area in self._open if area[0] == row}
 
+    def fill(self, row: int, values: list[Any]) -> None:
+        """Gives the covered cells of `row` the value of their range's first cell, where that is wanted."""
+        if self._shown is None:
+            return
+        for area in self._open:
+            if area[0] == row:
+                self._shown[area] = values[area[1] - 1] if area[1] <= len(values) else None
+            for column in range(area[1], min(area[3], len(values)) + 1):
+                # a range that begins above the first row has shown nothing
+                values[column - 1] = self._shown.get(area, _MERGED)
+        self._shown = {area: self._shown[area] for area in self._open if area in self._shown}
+
 
 def _check_archive(raw: IO[bytes], limits: Limits) -> None:
     # the zip module reads no more of a member than its directory says, so the directory's sizes bind
-    with zipfile.ZipFile(raw) as archive:
-        members = archive.infolist()
+    archive = zipfile.ZipFile(raw)
+    members = archive.infolist()
     if len(members) > limits.workbook_parts:
         raise _Odd(f"the workbook has more than {limits.workbook_parts:,} parts")
     if sum(member.file_size for member in members) > limits.workbook_bytes:
         raise _Odd(f"the workbook unpacks to more than {limits.workbook_bytes:,} bytes; export CSV instead")
     held = [member for member in members if not member.filename.startswith("xl/worksheets/")]
-    xml = sum(member.file_size for member in held if member.filename.endswith((".xml", ".rels")))
-    if xml > limits.workbook_texts_bytes:
+    parts = [member for member in held if member.filename.endswith((".xml", ".rels"))]
+    if sum(member.file_size for member in parts) > limits.workbook_texts_bytes:
         raise _Odd(f"the workbook's texts take more than {limits.workbook_texts_bytes:,} bytes; export CSV instead")
+    left = limits.workbook_elements
+    for member in parts:
+        with archive.open(member) as stream:
+            left = _count_down(stream, left)
+
+
+def _count_down(stream: IO[bytes], left: int) -> int:
+    """`left` less the elements of a part. Refuses one with a document type declaration, so that there are no entities,
+    and more elements than are left: openpyxl holds something of each."""
+
+    def start(*_: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise _Odd("the workbook has too many texts or styles; export CSV instead")
+
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = _refuse_doctype
+    parser.StartElementHandler = start
+    parser.ParseFile(stream)
+    return left
+
+
+def _refuse_doctype(*_: Any) -> None:
+    raise _Odd("the workbook carries a document type declaration, which no spreadsheet program writes")
 
 
 def _load(raw: IO[bytes], *, cached: bool) -> Any:
@@ -249,37 +318,57 @@ def _load(raw: IO[bytes], *, cached: bool) -> Any:
         return load_workbook(raw, read_only=True, data_only=cached, keep_links=False)
 
 
-def _survey(stream: IO[bytes], limits: Limits) -> list[Range]:
-    """The merged ranges of a sheet. Raises _Odd for what would make openpyxl pass rows or cells over silently."""
+def _survey(stream: IO[bytes], limits: Limits) -> tuple[list[Range], int]:
+    """The merged ranges of a sheet, and its last row with a value.
+
+    Raises _Odd for what would make openpyxl pass rows or cells over silently, or hold without end: it has a whole row
+    at once, and what stands outside rows.
+    """
     merged: list[Range] = []
-    last_row, last_cell = 0, (0, "")
+    last_row, last_filled, last_cell = 0, 0, (0, "")
+    cells = others = characters = 0
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal last_row, last_cell
+        nonlocal last_row, last_filled, last_cell, cells, others, characters
         tag = name.rpartition(":")[2]
-        if tag == "c" and "r" in attributes:
-            cell = (len(attributes["r"]), attributes["r"])
-            if cell <= last_cell:
+        if tag == "c":
+            cells, others = cells + 1, 0
+            if cells > MAX_CELLS:
+                raise _Odd(f"row {last_row} has more than {MAX_CELLS:,} cells; export CSV instead")
+            cell = (len(attributes.get("r", "")), attributes.get("r", ""))
+            if "r" in attributes and cell <= last_cell:
                 raise _Odd("the cells of a row are not in order; save the workbook again in a spreadsheet program")
-            last_cell = cell
-        elif tag == "row":
+            last_cell = max(cell, last_cell)
+            return
+        others += 1
+        if others > limits.merged_ranges * 2:
+            raise _Odd(f"the sheet has more than {others:,} elements outside its cells; export CSV instead")
+        if tag == "row":
             row = int(attributes.get("r", last_row + 1))
             if not last_row < row <= MAX_ROWS:
                 raise _Odd("the rows are not in order; save the workbook again in a spreadsheet program")
             last_row, last_cell = row, (0, "")
+            cells = others = characters = 0
+        elif tag in ("v", "is", "f"):
+            last_filled = last_row
         elif tag == "mergeCell":
             merged.append(_range(attributes["ref"]))
             if len(merged) > limits.merged_ranges:
                 raise _Odd(f"the sheet has more than {limits.merged_ranges:,} merged ranges")
 
-    def doctype(*_: Any) -> None:
-        raise _Odd("the sheet carries a document type declaration, which no spreadsheet program writes")
+    def text(data: str) -> None:
+        nonlocal characters
+        characters += len(data)
+        if characters > limits.row_bytes * 16:
+            raise _Odd(f"row {last_row} has more than {limits.row_bytes * 16:,} characters; export CSV instead")
 
     parser = expat.ParserCreate()
+    parser.buffer_text = True
     parser.StartElementHandler = start
-    parser.StartDoctypeDeclHandler = doctype
+    parser.CharacterDataHandler = text
+    parser.StartDoctypeDeclHandler = _refuse_doctype
     parser.ParseFile(stream)
-    return merged
+    return merged, last_filled
 
 
 def _range(reference: str) -> Range:
@@ -303,4 +392,6 @@ def _value(cell: Any, covered: bool) -> Any:
         return _FORMULA
     if cell.data_type == "e":
         return Unusable("error-cell", f"holds the error {cell.value}")
+    if isinstance(cell.value, int | float) and abs(cell.value) >= _TOO_LONG:
+        return _ROUNDED
     return cell.value

@@ -215,6 +215,7 @@ class _Document:
         outer = self._open[-1] if self._open else None
         prefix = f"{outer.column}." if outer is not None and outer.column else ""
         element = _Element(f"{prefix}{name}" if outer is not None else "")
+        self._grow(1)  # empty elements take room too
         if outer is not None:
             outer.inner = True
         self._open.append(element)
@@ -307,4 +308,5 @@ def _encoding(head: bytes) -> str:
     name = declared[1].decode("ascii") if declared else "utf-8"
     if not is_ascii_compatible(name):
         raise _Refused(f'says that it is "{name}", which it cannot be; save it as UTF-8')
-    return name
+    # what says GB2312 is written by programs that know GBK: both are parts of GB18030
+    return "gb18030" if codecs.lookup(name).name in ("gb2312", "gbk") else name

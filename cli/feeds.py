@@ -46,10 +46,17 @@ if TYPE_CHECKING:
     from ledger.anchor import Outcome
     from ledger.node import Node
 
-adapter_app = typer.Typer(help="Feeds from departments' own systems, driven by mapping files.", no_args_is_help=True)
+adapter_app = typer.Typer(
+    help="Feeds from departments' own systems, driven by mapping files.\n\n"
+    "A new source: look at `types`, write a mapping file (docs/mappings.md), `check` it until nothing is left, look at "
+    "`preview`, then `run`. What was set aside is in `quarantine`.",
+    no_args_is_help=True,
+)
 adapter_app.add_typer(reconcile.commands)
 
-SourceOption = Annotated[Path | None, typer.Option("--source", metavar="PATH", help="Read this file instead.")]
+SourceOption = Annotated[
+    Path | None, typer.Option("--source", metavar="PATH", help="Read this file instead of the one the mapping names.")
+]
 
 
 @adapter_app.command("check")
@@ -61,7 +68,7 @@ def adapter_check(
     node_dir: NodeOption = HERE,
     as_json: JsonOption = False,
 ) -> int:
-    """Try a mapping on the first rows of its source and say what is not right yet."""
+    """Try a mapping on the first rows of its source and say what is not right yet: exit code 1. Nothing is written."""
     from adapters.mapping import load_mapping
     from adapters.run import check
 
@@ -136,10 +143,14 @@ def adapter_run(
     follow: Annotated[bool, typer.Option("--follow", help="With --all: go on until interrupted.")] = False,
     interval: Annotated[float, typer.Option(help="With --follow: seconds between two turns of a feed.", min=0.1)] = 5.0,
     source: SourceOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check and preview; write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check; write nothing.")] = False,
     limit: Annotated[int | None, typer.Option(help="Stop after about this many rows.", min=1)] = None,
     afresh: Annotated[
-        bool, typer.Option("--afresh", help="Read everything again: rows in quarantine get another try.")
+        bool,
+        typer.Option(
+            "--afresh",
+            help="Read the source from its start: rows that are known are recognised, those in quarantine tried again.",
+        ),
     ] = False,
     node_dir: NodeOption = HERE,
     as_json: JsonOption = False,

@@ -198,18 +198,21 @@ def _read_file(file: Path, sheet: str | None, encoding: str) -> tuple[tuple[str,
 
 def _source(file: Path, sheet: str | None, encoding: str, header_row: int) -> Source:
     from adapters.csv_files import CsvFiles, CsvOptions
-    from adapters.files import FileOptions, is_ascii_compatible
+    from adapters.files import FileOptions, Header, is_ascii_compatible
     from adapters.source import Limits
     from adapters.xlsx_files import XlsxFiles, XlsxOptions
 
     nowhere = FileOptions(None, None, None)
     if file.suffix.lower() == ".xlsx":
-        options = XlsxOptions(nowhere, sheet, header_row, cached=True, skip={})
+        options = XlsxOptions(nowhere, sheet, Header(header_row), cached=True, fill_merged=False, skip={})
         return XlsxFiles(options, [(file.name, file)], frozenset(), Limits())
     if not is_ascii_compatible(encoding):
         raise CouldNotRun(f"--encoding {encoding} cannot be read; save the file as UTF-8 or gb18030")
     return CsvFiles(
-        CsvOptions(nowhere, encoding, ",", None, header_row, {}), [(file.name, file)], frozenset(), Limits()
+        CsvOptions(nowhere, encoding, ",", None, Header(header_row), {}, excel_text=False),
+        [(file.name, file)],
+        frozenset(),
+        Limits(),
     )
 
 

@@ -44,7 +44,12 @@ if TYPE_CHECKING:
     from ledger.delays import Delays
     from ledger.node import Node
 
-terminal_app = typer.Typer(help="Sealing at a department's own devices.", no_args_is_help=True)
+terminal_app = typer.Typer(
+    help="Sealing at a department's own devices.\n\n"
+    "Once: the department makes its `recipient` key; then `create` on the terminal, `enroll` at the node, `accept` and "
+    "`officer` on the terminal. After that `seal` and `submit`. See docs/terminals.md.",
+    no_args_is_help=True,
+)
 recipient_app = typer.Typer(help="The key that terminals seal to; no node has it.", no_args_is_help=True)
 terminal_app.add_typer(recipient_app, name="recipient")
 
@@ -116,7 +121,9 @@ def enroll(
     request: Annotated[Path, typer.Argument(metavar="REQUEST", help="What `terminal create` wrote.")],
     recipient: Annotated[Path, typer.Option(metavar="FILE.pub", help="The department's recipient key, public half.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write the enrolment.")],
-    url: Annotated[str, typer.Option(help="The node's address, as terminals reach it.")] = "http://127.0.0.1:8080",
+    url: Annotated[
+        str, typer.Option(help="The node's address, as the terminal reaches it from where it is.")
+    ] = "http://127.0.0.1:8080",
     offline_days: Annotated[int, typer.Option(help="How many days old a record may come in.", min=1, max=365)] = 30,
     code: Annotated[str | None, typer.Option(help=f"The terminal's code; else {CODE_VARIABLE}, or asked for.")] = None,
     node_dir: NodeOption = HERE,

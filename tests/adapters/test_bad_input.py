@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import time
 import zipfile
@@ -21,8 +22,10 @@ from openpyxl import Workbook
 from sqlalchemy import create_engine, text
 
 from adapters.mapping import open_source, parse_mapping
-from adapters.run import run
+from adapters.run import check, run
 from adapters.state import AdapterState
+from ledger.errors import RecordRefused
+from ledger.formats import identifiers
 from ledger.matter_lists import ListRow, read_list
 from ledger.matters import Origin, draft, publish
 from tests.fixtures.parts import Parts
@@ -219,6 +222,15 @@ VALUES = {
     "a path out of the directory, as Windows writes it": ({"photo": "..\\secret.txt"}, "attachment-outside"),
     "an absolute path": ({"photo": "/etc/passwd"}, "attachment-outside"),
     "a name without end": ({"photo": "x" * 2000}, "bad-attachment"),
+    "a name that no file system takes": ({"photo": "x" * 300}, "attachment-missing"),
+    "a URL where a path is wanted": ({"photo": "http://127.0.0.1/x.jpg"}, "bad-attachment"),
+    "a URL of a local file": ({"photo": "file:///etc/passwd"}, "attachment-missing"),
+    "a number that a spreadsheet program rounded": ({"shop": "1.23E+17"}, "rounded-number"),
+    "a code that a spreadsheet program rounded": ({"code": "9.13501E+17"}, "rounded-number"),
+    "29 February of another year": ({"day": "2023-02-29"}, "bad-date"),
+    "the year 1": ({"day": "0001-01-01"}, "bad-time"),
+    "the year 9999": ({"day": "9999-12-31"}, "bad-time"),
+    "a number with an exponent": ({"count": "1e3"}, "bad-integer"),
 }
 
 WRITERS: dict[str, Callable[[list[Row]], bytes]] = {"csv": csv_of, "jsonl": jsonl_of, "xlsx": xlsx_of, "xml": xml_of}
@@ -288,6 +300,80 @@ def test_identifiers_by_their_own_rules(
     assert (report.sealed, feed.found()) == (2, [("f.csv:3", "bad-identifier")])
     (entry,) = feed.state.quarantine("fire/bad")
     assert value not in entry.detail, "a sentence that may travel into a log repeats no identity number"
+
+
+KEYS: dict[str, tuple[str, str | None]] = {
+    "in upper case": ("R1", None),
+    "in full width": ("ｒ１", None),
+    "composed": ("caf\u00e9", None),
+    "decomposed": ("cafe\u0301", None),
+    "with a space behind": ("r1 ", "conflict"),
+    "with a wide space behind": ("r1\u3000", "conflict"),
+    "with a space of no width": ("r1\u200b", "control-character"),
+    "with a byte order mark": ("\ufeffr1", "control-character"),
+    "rounded by a spreadsheet program": ("1.23E+17", "rounded-number"),
+}
+
+
+def test_keys_that_look_alike(feed: Feed) -> None:
+    """Texts that differ are rows of their own, and `check` says so; what cannot be seen is not sealed twice."""
+    rows = [good(1), *[good(n, id=key) for n, (key, _) in enumerate(KEYS.values(), 2)]]
+    report = deliver(feed, "jsonl", rows)
+    expected = [(f"f.jsonl:{n}", reason) for n, (_, reason) in enumerate(KEYS.values(), 2) if reason is not None]
+    assert (report.sealed, feed.found()) == (len(rows) - len(expected), expected)
+    assert report.read == report.sealed + report.known + report.quarantined == len(rows)
+    mapping = parse_mapping(
+        MAPPING.format(source='kind = "jsonl"\npath = "f.jsonl"').encode(), "m.toml", feed.directory
+    )
+    found = [finding for finding in check(mapping, open_source(mapping)).findings if finding.code == "keys-alike"]
+    assert [finding.position for finding in found] == ["f.jsonl:2"]
+    assert 'the keys "r1" and "R1" differ only in case, width or spaces' in found[0].sentence
+    feed.parts.check_log(report.sealed)
+
+
+def test_keys_that_all_end_in_zeros_are_doubtful(feed: Feed) -> None:
+    rows = [good(n, id=f"33029500{n:07}000") for n in range(1, 4)]
+    for extra, doubts in (([], 1), ([good(9, id="330295000000001234")], 0)):
+        (feed.directory / "f.csv").write_bytes(csv_of([*rows, *extra]))
+        mapping = parse_mapping(
+            MAPPING.format(source='kind = "csv"\npath = "f.csv"').encode(), "m.toml", feed.directory
+        )
+        codes = [finding.code for finding in check(mapping, open_source(mapping)).findings]
+        assert codes.count("rounded-keys") == doubts
+
+
+def test_resident_ids_cut_to_15_digits(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one of eleven the check digit fits by chance: a wrong person's number must not be sealed."""
+    whole = next(f"1101051949{n:05}000" for n in range(12000, 12400) if _fits(f"1101051949{n:05}000"))
+    rows = [good(1, code="11010519491231002X"), good(2, code=whole), good(3, code="110105194912310000")]
+    monkeypatch.setitem(globals(), "MAPPING", MAPPING.replace('kind = "uscc"', 'kind = "resident-id"'))
+    report = deliver(feed, "csv", rows)
+    assert (report.sealed, feed.found()) == (1, [("f.csv:3", "rounded-number"), ("f.csv:4", "rounded-number")])
+    assert all(whole not in entry.detail for entry in feed.state.quarantine("fire/bad"))
+    rule = '{ column = "code", exact = true }'
+    monkeypatch.setitem(globals(), "MAPPING", MAPPING.replace('{{ column = "code" }}', f"{{{rule}}}"))
+    report = deliver(feed, "csv", [*rows, good(4, code=whole)])
+    assert (report.sealed, report.quarantined) == (1, 0)
+
+
+def _fits(value: str) -> bool:
+    try:
+        identifiers.check("resident-id", value)
+    except RecordRefused:
+        return False
+    return True
+
+
+def test_a_pipe_a_device_and_a_link_to_itself_are_no_files(feed: Feed) -> None:
+    photos = feed.directory / "photos"
+    os.mkfifo(photos / "pipe")
+    (photos / "device").symlink_to("/dev/zero")
+    (photos / "loop").symlink_to("loop")
+    (photos / "directory").mkdir()
+    names = {"pipe": "missing", "device": "outside", "loop": "missing", "directory": "missing", ".": "outside"}
+    report = deliver(feed, "csv", [good(n, photo=name) for n, name in enumerate(names, 1)])
+    expected = [(f"f.csv:{n}", f"attachment-{reason}") for n, reason in enumerate(names.values(), 2)]
+    assert (report.sealed, feed.found()) == (0, expected)
 
 
 def test_a_link_out_of_the_directory(feed: Feed) -> None:

@@ -274,15 +274,17 @@ def key(name: str) -> Any:
 
 TAMPERINGS: dict[str, tuple[Callable[[Desk], Any], set[str]]] = {
     "a report hidden under another key": (
-        lambda desk: desk.tamper(update(entries).where(key("feed-report/shops/2")).values(key="x/2")),
+        lambda desk: desk.tamper(update(entries).where(key("yunxi:feed-report/shops/2")).values(key="x/2")),
         {"report-missing"},
     ),
     "the last report hidden": (
-        lambda desk: desk.tamper(update(entries).where(key("feed-report/shops/3")).values(key="x/3")),
+        lambda desk: desk.tamper(update(entries).where(key("yunxi:feed-report/shops/3")).values(key="x/3")),
         set(),
     ),
     "a report passed off as another": (
-        lambda desk: desk.tamper(update(entries).where(key("feed-report/shops/2")).values(key="feed-report/shops/9")),
+        lambda desk: desk.tamper(
+            update(entries).where(key("yunxi:feed-report/shops/2")).values(key="yunxi:feed-report/shops/9")
+        ),
         {"report-renamed", "report-missing"},
     ),
     "a row's key changed": (

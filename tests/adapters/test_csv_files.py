@@ -145,14 +145,85 @@ TITLED: dict[str, tuple[bytes, list[Any]]] = {
     "rows that are none": (
         b"x\ny\na,b,c\n,2,3\n1,2,3\n total ,,9\n,,\n2,total,4\n", [["1", "2", "3"], ["2", "total", "4"]]
     ),
-    "a bad line is never passed over": (b"x\ny\na,b,c\ntotal,9\n1,2,3\n", ["4:column-count", ["1", "2", "3"]]),
+    "a short line that is named": (b"x\ny\na,b,c\ntotal,9\n1,2,3\nby: Zhang, by: Li\n", [["1", "2", "3"]]),
+    "a short line that is not named": (b"x\ny\na,b,c\n9,total\n,9\n", ["4:column-count", "5:column-count"]),
+    "a long line, whatever it says": (b"x\ny\na,b,c\ntotal,2,3,4\n", ["4:column-count"]),
+    "a broken line, whatever it says": (b'x\ny\na,b,c\ntotal,"2\n1,2,3\n', ["4:broken-quote", ["1", "2", "3"]]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TITLED)
 def test_titles_above_the_header_and_lines_that_are_no_rows(tmp_path, name):
     data, expected = TITLED[name]
-    assert brief(read(tmp_path / "f.csv", data, header_row=3, skip={"a": ["", "total"]})) == expected
+    assert brief(read(tmp_path / "f.csv", data, header_row=3, skip={"a": ["", "total", "by:*"]})) == expected
+
+
+def test_two_stray_quotes_in_two_columns_swallow_nothing(tmp_path):
+    lines = [f"{n},t{n}" for n in range(2, 18)]
+    data = "\n".join(["a,b", '1,"x', *lines, '18,z"', "19,y", ""]).encode()
+    found = brief(read(tmp_path / "f.csv", data))
+    assert found == ["2:broken-quote", *[[str(n), f"t{n}"] for n in range(2, 18)], ["18", 'z"'], ["19", "y"]]
+    data = b'a,b\n1,"x\ny, z\nu, v"\n2,w\n'
+    assert brief(read(tmp_path / "g.csv", data)) == [["1", "x\ny, z\nu, v"], ["2", "w"]]
+
+
+def test_rows_with_empty_quotes_are_not_swallowed(tmp_path):
+    data = b'a,b,c\n1,"x,3\n4,"",6\n7,"",9\n8,y","z"\n'
+    found = brief(read(tmp_path / "f.csv", data))
+    assert found[0] == "2:broken-quote"
+    assert found[1:3] == [["4", "", "6"], ["7", "", "9"]]
+
+
+def test_a_mark_where_a_second_file_begins(tmp_path):
+    mark = b"\xef\xbb\xbf"
+    data = mark + b"a,b,c\n1,2,3\n" + mark + b"a,b,c\n" + mark + b'"4",5,6\n'
+    assert brief(read(tmp_path / "f.csv", data, skip={"a": ["a"]})) == [["1", "2", "3"], ["4", "5", "6"]]
+
+
+def test_what_is_set_aside_is_readable(tmp_path):
+    data = "a,b,c\n单位,2\n\n".encode("gb18030") + b"\xff\xff,2,3\n"
+    short, odd = read(tmp_path / "f.csv", data, encoding="gb18030")
+    assert isinstance(short, BadRow) and short.raw == "单位,2"
+    assert isinstance(odd, BadRow) and odd.raw == "\\xff\\xff,2,3"
+
+
+def test_two_rows_of_header(tmp_path):
+    data = "台账,,,\na,单位,,结论\n,名称,地址,\n1,店,路,合格\n".encode()
+    (row,) = read(tmp_path / "f.csv", data, header_row=2, header_rows=2)
+    assert row.values == {"a": "1", "单位.名称": "店", "单位.地址": "路", "结论": "合格"}
+    assert row.position == "f.csv:4"
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        ('="0012"', "0012"),
+        ('"=""0012"""', "0012"),
+        ("'0012", "0012"),
+        ("0012\t", "0012\t"),
+        ("=1+1", "=1+1"),
+        ("'", ""),
+    ],
+)
+def test_texts_that_are_kept_from_a_spreadsheet_program(tmp_path, cell, text):
+    data = f"a,b,c\n1,{cell},3\n".encode()
+    assert brief(read(tmp_path / "f.csv", data, excel_text=True)) == [["1", text, "3"]]
+    assert brief(read(tmp_path / "g.csv", data)) != [["1", "0012", "3"]]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"PK\x03\x04rest", 'kind = "xlsx"'),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1rest", "an old workbook"),
+        (b"<html><table><tr><td>a</td></tr></table>", "an HTML page"),
+        (b"<?xml version='1.0'?><a/>", 'kind = "xml"'),
+    ],
+)
+def test_a_file_of_another_kind_is_named(tmp_path, data, words):
+    (bad,) = read(tmp_path / "f.csv", data)
+    assert bad.reason == "bad-header"
+    assert words in bad.detail
 
 
 def test_reading_goes_on_behind_lines_that_are_no_rows(tmp_path):
@@ -306,3 +377,15 @@ def test_any_bytes_every_line_once_and_any_mark_goes_on(tmp_path, body, size, cu
         rest = [row for page in pages(path, {"f.csv": mark}, size=size) for row in page.rows]
         expected = [row for page in found[cut + 1 :] for row in page.rows]
         assert rest[-len(expected) :] == expected if expected else len(rest) <= len(found[cut].rows)
+
+
+@pytest.mark.parametrize(("written", "told"), [("gb18030", "utf-8"), ("utf-8", "gb18030"), ("utf-8", "gbk")])
+def test_a_header_in_another_encoding_is_told_so(tmp_path, written, told):
+    path = tmp_path / "f.csv"
+    path.write_bytes("编号,单位,结论\n1,店,合格\n".encode(written))
+    opening = Opening(tmp_path, frozenset({"编号", "单位"}), override=path)
+    (page,) = options(encoding=told).open(opening).pages({}, 10)
+    (bad,) = page.rows
+    assert isinstance(bad, BadRow)
+    assert bad.reason == "encoding"
+    assert bad.detail.endswith(f'set encoding = "{written}"')

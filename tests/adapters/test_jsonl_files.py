@@ -80,3 +80,24 @@ def test_utf_16_is_refused_as_a_whole(tmp_path):
     (bad,) = read(tmp_path / "f.jsonl", '{"a": 1}\n{"a": 2}\n'.encode("utf-16"))
     assert isinstance(bad, BadRow)
     assert bad.reason == "encoding"
+
+
+NO_LINES: dict[str, tuple[bytes, str]] = {
+    "two objects on a line": (b'{"a": 1}{"a": 2}\n', "behind its object; write each object on a line of its own"),
+    "a list of objects": (b'[{"a": 1}, {"a": 2}]\n', "not a JSON object; write each object on a line of its own"),
+    "an object over several lines": (b'{\n"a": 1\n}\n', "a piece of a larger text; write each object"),
+}
+
+
+@pytest.mark.parametrize("name", NO_LINES)
+def test_json_that_is_not_one_object_a_line_says_what_to_do(tmp_path, name):
+    data, words = NO_LINES[name]
+    found = read(tmp_path / "f.jsonl", data)
+    assert all(isinstance(row, BadRow) and row.reason == "bad-json" for row in found)
+    assert words in getattr(found[0], "detail", "")
+
+
+def test_a_mark_where_a_second_file_begins(tmp_path):
+    line = b'\xef\xbb\xbf{"a": 1}\n'
+    rows = read(tmp_path / "f.jsonl", line + b"\r\n" + line)
+    assert [row.values["a"] for row in rows if isinstance(row, Row)] == [1, 1]

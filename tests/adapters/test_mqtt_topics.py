@@ -118,6 +118,22 @@ def test_bad_messages_are_set_aside(desk):
     assert desk.take() == []
 
 
+def test_huge_messages_are_set_aside_and_not_kept(desk):
+    """What is above a client's packet size, a broker drops without a word: so ours is far above a row."""
+    huge = b'{"n": "' + b"x" * 300_000 + b'"}'
+    desk.publish(b'{"n": 1}', huge, huge[:-3] + b'y"}', b'{"n": 2}')
+    source = desk.source()
+    pages = source.pages({}, 1)
+    next(pages)
+    assert sum(len(message.payload) for message in source._waiting) < 100
+    pages.close()
+    (page,) = desk.take()
+    assert numbers([page]) == [1, "too-long", "too-long", 2]
+    bad = page.rows[1]
+    assert isinstance(bad, BadRow) and "300,009 bytes" in bad.detail and len(bad.raw) == 4096
+    assert bad.position != page.rows[2].position
+
+
 def test_a_broker_that_goes_away_in_the_middle(tmp_path, desk):
     own = Desk(type(desk.broker)(tmp_path), "own")
     own.publish(*numbered(9))

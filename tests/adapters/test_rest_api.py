@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -364,3 +365,147 @@ def test_wrong_options(name):
         RestOptions.parse(section)
         section.done()
     assert "hunter2" not in str(caught.value)
+
+
+# ---- services that wrap their answers -----------------------------------------------------------------------------
+
+WRAPPED: dict[str, Any] = {
+    "pages": "page", "page_param": "pageNum", "size_param": "pageSize", "page_size": 3, "rows": "data.rows",
+    "total": "data.total", "code": "code", "good": ["200"], "expired": ["401"], "message": "msg",
+}  # fmt: skip
+
+
+def wrapped(client: Client, count: int = 7, *, lifetime: int = 10**6, post: bool = False) -> Answer:
+    """A server as admin frameworks make them: always 200, a login that gives tokens for `lifetime` answers each, and
+    behind the last page the last page again."""
+    issued, used = [0], [0]
+
+    def answer(asked: Any) -> Any:
+        if asked.path == "/login":
+            assert json.loads(asked.body) == {"username": "me", "password": "s/1"}
+            issued[0], used[0] = issued[0] + 1, 0
+            return client.said({"code": 200, "data": {"token": f"t{issued[0]}"}})
+        if asked.headers.get("x-token") != f"t{issued[0]}" or used[0] >= lifetime:
+            return client.said({"code": 401, "msg": "登录状态已过期", "data": None})
+        used[0] += 1
+        params = json.loads(asked.body) if post else asked.params
+        assert asked.method == ("POST" if post else "GET")
+        assert not post or isinstance(params["pageNum"], int)
+        at = min(int(params["pageNum"]) - 1, (count - 1) // 3) * 3
+        return client.said(
+            {"code": 200, "msg": "ok", "data": {"rows": rows(*range(count))[at : at + 3], "total": count}}
+        )
+
+    return answer
+
+
+def login(client: Client, **more: Any) -> dict[str, Any]:
+    return {
+        "kind": "login", "login_url": f"{client.server.url}/login", "user_env": "CLIENT", "password_env": "SECRET",
+        "token": "data.token", "header": "X-Token", **more,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("lifetime", [1, 2, 100])
+@pytest.mark.parametrize("post", [False, True])
+def test_a_wrapped_answer_and_a_token_that_runs_out_again_and_again(client, lifetime, post):
+    extra = {**WRAPPED, "method": "POST"} if post else WRAPPED
+    found = client.read(wrapped(client, lifetime=lifetime, post=post), auth=login(client), **extra)
+    assert found == [f"k{n}" for n in range(7)]
+    logins = sum(asked.path == "/login" for asked in client.server.asked)
+    assert logins == {1: 3, 2: 2, 100: 1}[lifetime]
+
+
+def test_the_number_of_rows_ends_a_reading_that_would_repeat_its_last_page(client):
+    assert len(client.read(wrapped(client, count=6), auth=login(client), **WRAPPED)) == 6
+    assert [asked.path for asked in client.server.asked] == ["/login", "/rows", "/rows"]
+    extra = {name: value for name, value in WRAPPED.items() if name != "total"}
+    with pytest.raises(CouldNotRun, match=r"the same page twice.*total ="):
+        client.read(wrapped(client, count=6), auth=login(client), **extra)
+
+
+SAID: dict[str, tuple[Any, str]] = {
+    "a code that is not good": ({"code": 500, "msg": "系统异常"}, '"code" 500 .*系统异常.*not under "good"'),
+    "a token that no login mends": ({"code": 401, "msg": "x"}, "the token has run out or is not taken"),
+    "no code": ({"data": {"rows": [], "total": 0}}, '"code" missing'),
+    "a code that is an object": ({"code": {}, "data": {"rows": [], "total": 0}}, '"code" missing'),
+    "no number of rows": ({"code": 200, "data": {"rows": [{"id": 1}]}}, 'no number at "data.total"'),
+    "a negative number of rows": ({"code": 200, "data": {"rows": [], "total": -1}}, 'no number at "data.total"'),
+    "rows that are no list": ({"code": 200, "data": {"rows": "x", "total": 1}}, "it has code, data"),
+    "fewer rows than it says": ({"code": 200, "data": {"rows": [], "total": 5}}, "there are 5 rows and gave 0"),
+    "a page of HTML": (b"<!DOCTYPE html><title>login</title>", "is not JSON.*sign-in page"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_a_wrapped_answer_that_is_not_good(client, name):
+    body, words = SAID[name]
+    with pytest.raises(CouldNotRun, match=words):
+        client.read(client.fixed(body), **WRAPPED)
+    assert len(client.server.asked) == 1
+
+
+def test_no_rows_at_all_may_be_null(client):
+    assert client.read(client.fixed({"code": 200, "data": {"rows": None, "total": 0}}), **WRAPPED) == []
+
+
+def test_an_error_without_a_rule_for_it_shows_what_the_answer_has(client):
+    with pytest.raises(CouldNotRun, match=r'no list of rows at "data.rows"; it has code, msg; .*"code" and "good"'):
+        client.read(client.fixed({"code": 401, "msg": "x"}), pages="page", rows="data.rows")
+
+
+def test_rows_that_went_missing_while_reading_are_read_again(client):
+    """The number of rows says more than came: what came is kept, and the next reading begins at the first page."""
+    gone = iter([5, 5, 5])
+
+    def short(asked: Any) -> Any:
+        page = int(asked.params["pageNum"])
+        found = rows(*range(3)) if page == 1 else []
+        return client.said({"code": 200, "data": {"rows": found, "total": next(gone)}})
+
+    client.server.answer = short
+    options = RestOptions.parse(Section("m.toml", "source", {"url": f"{client.server.url}/rows", **WRAPPED}))
+    source = options.open(Opening(Path(), frozenset(), ("id",), limits=SMALL))
+    reading = source.pages({}, 10)
+    pages = [next(reading), next(reading)]
+    with pytest.raises(CouldNotRun, match="there are 5 rows and gave 3"):
+        next(reading)
+    assert ids(pages) == ["k0", "k1", "k2"]
+    assert json.loads(pages[-1].mark or "{}").get("at") is None
+
+
+def test_a_row_of_the_year_9999_is_not_the_last_that_is_ever_read(client):
+    body = [
+        {"id": "a", "at": "9999-12-31T00:00:00Z"},
+        {"id": "b", "at": "2024-03-05T00:00:00Z"},
+        {"id": "c", "at": "0001"},
+    ]
+    (page,) = client.pages(client.fixed(body), since="at", since_param="since", overlap=300)
+    assert json.loads(page.mark or "")["since"] == "2024-03-05T00:00:00Z"
+    (page,) = client.pages(client.fixed([{"id": "a", "at": "0001-01-01T00:00:00Z"}]), since="at", since_param="since")
+    client.pages(client.fixed([]), {"/rows": page.mark or ""}, since="at", since_param="since", overlap=300)
+    assert client.server.asked[0].params == {"since": "0001-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ({"code": "code"}, "go together"),
+        ({"good": ["0"]}, "go together"),
+        ({"expired": ["401"]}, "go together"),
+        ({"total": "total", "pages": "none"}, 'goes with pages = "page"'),
+        ({"method": "PUT"}, "method"),
+        ({"auth": {"kind": "login", "login_url": "http://a.example/l", "user_env": "A", "password_env": "B"}}, "https"),
+        ({"auth": {"kind": "login", "login_url": "https://a.example/l", "user_env": "A", "password_env": "B",
+                   "token": "t", "prefix": "a\nb"}}, "prefix"),
+    ],
+)  # fmt: skip
+def test_rules_for_wrapped_answers_that_are_refused(client, extra, words):
+    with pytest.raises(Malformed, match=words):
+        client.pages(client.fixed([]), **extra)
+
+
+def test_a_login_that_gives_no_token_is_said_without_the_password(client):
+    with pytest.raises(CouldNotRun, match=r'no token at "data\.token"') as caught:
+        client.read(client.fixed({"code": 500, "msg": "s/1"}), auth=login(client), **WRAPPED)
+    assert "s/1" not in str(caught.value)

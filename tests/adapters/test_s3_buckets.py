@@ -11,7 +11,7 @@ import pytest
 
 from adapters.mapping import open_source, parse_mapping
 from adapters.run import RunReport, run
-from adapters.s3_buckets import S3Options
+from adapters.s3_buckets import S3Bucket, S3Options
 from adapters.sections import Section
 from adapters.source import Limits, Opening
 from ledger.errors import CouldNotRun, Malformed
@@ -127,6 +127,64 @@ def test_names_and_sizes_out_of_bounds(bucket):
     opening = Opening(Path(), mapping.columns, environ=bucket.environ, limits=Limits(file_bytes=5))
     found = [row for page in mapping.options.open(opening).pages({}, 10) for row in page.rows]
     assert [row.reason for row in found] == ["unreadable", "bad-name"]
+
+
+def test_names_that_no_file_system_takes_hold_nobody_up(bucket, ledger):
+    bucket.put(f"fire/1/{'店' * 90}.csv", "id,name\na,1\n")
+    bucket.put("fire/1/..csv", "id,name\nb,1\n")
+    bucket.put("fire/../../up.csv", "id,name\nc,1\n")
+    bucket.put("fire/9.csv", "id,name\nd,1\n")
+    report = bucket.run()
+    assert (report.stopped, dict(report.by_reason), ledger.keys()) == (None, {"bad-name": 1}, ["c", "b", "d"])
+
+
+class Changing:
+    """A client whose bucket changes between the listing and the reading of an object."""
+
+    def __init__(self, client: Any, change: Any) -> None:
+        self._client, self._change = client, change
+
+    def get_object(self, **asked: Any) -> Any:
+        self._change(asked["Key"])
+        return self._client.get_object(**asked)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+def test_a_bucket_that_changes_while_it_is_read(bucket, ledger, monkeypatch):
+    """Deleted or replaced since it was listed: the others are read, and it is the next run's."""
+    for name in ("1", "2", "3"):
+        bucket.put(f"fire/{name}.csv", f"id,name\n{name},1\n")
+    changes = {
+        "fire/1.csv": lambda: bucket.client.delete_object(Bucket="inbox", Key="fire/1.csv"),
+        "fire/2.csv": lambda: bucket.put("fire/2.csv", "id,name\n2,new\n"),
+    }
+    plain = S3Bucket._client
+    monkeypatch.setattr(S3Bucket, "_client", lambda self: Changing(plain(self), lambda key: changes.pop(key, int)()))
+    report = bucket.run()
+    assert (report.stopped, report.read, report.sealed, ledger.keys()) == (None, 1, 1, ["3"])
+    assert (bucket.run().sealed, ledger.keys()) == (1, ["3", "2"])
+
+
+def test_an_object_that_is_not_handed_out_holds_nobody_up(bucket, ledger, monkeypatch):
+    from botocore.exceptions import ClientError
+
+    bucket.put("fire/1.csv", "id,name\n1,1\n")
+    bucket.put("fire/2.csv", "id,name\n2,1\n")
+
+    def refuse(key: str) -> None:
+        if key == "fire/1.csv":
+            answer: Any = {"Error": {"Code": "InvalidObjectState"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+            raise ClientError(answer, "GetObject")
+
+    plain = S3Bucket._client
+    monkeypatch.setattr(S3Bucket, "_client", lambda self: Changing(plain(self), refuse))
+    for sealed in (1, 0):
+        report = bucket.run()
+        assert (report.stopped, report.sealed, dict(report.by_reason)) == (None, sealed, {"unreadable": 1})
+    monkeypatch.undo()
+    assert (bucket.run().sealed, ledger.keys()) == (1, ["2", "1"])
 
 
 def test_what_stops_a_run_is_said_without_secrets(bucket):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,18 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from adapters.terminal import KEEP_S, PIN_PAUSE_S, PIN_TRIES, Terminal, officers_needed
+from adapters.terminal_queue import Queue
 from ledger.enrolment import Enrolment
-from ledger.errors import Conflict, CouldNotRun, KeyRefused, Malformed, RecordRefused, Refusal, SealedElsewhere
+from ledger.errors import (
+    Conflict,
+    CouldNotRun,
+    KeyRefused,
+    Malformed,
+    RecordRefused,
+    Refusal,
+    SealedElsewhere,
+    StorageFailed,
+)
 from ledger.formats.encoding import b64decode
 from ledger.formats.sdjwt import parse_presentation
 from ledger.keks import KekRing
@@ -500,6 +513,112 @@ def test_kill_9_while_sealing_and_submitting_loses_and_doubles_nothing(
 def test_the_queue_is_synchronous(out: Field) -> None:
     mode = out.terminal._queue._connection.execute("PRAGMA synchronous").fetchone()[0]
     assert (mode, out.terminal._queue._connection.execute("PRAGMA journal_mode").fetchone()[0]) == (2, "wal")
+
+
+def test_a_queue_that_is_torn_or_changed_anywhere_is_said_or_whole(out: Field, tmp_path: Path) -> None:
+    """Cut at any place, or with any bytes changed: what is still given out is what was sealed, the rest is named."""
+    path, key, chance = tmp_path / "q.sqlite", out.terminal._secret("queue"), random.Random(1)
+    whole = [out.terminal.seal(finding(n), confirm=PINS).record_id for n in range(3)]
+    out.terminal.close()
+    data = (out.directory / "queue.sqlite").read_bytes()
+    torn = [data[:cut] for cut in (*range(0, len(data), 1024), *chance.sample(range(len(data)), 40))]
+    for _ in range(300):
+        place, size = chance.randrange(len(data)), chance.choice([1, 1, 16, 4096])
+        size = min(size, len(data) - place)
+        torn.append(data[:place] + chance.randbytes(size) + data[place + size :])
+    said = 0
+    for changed in torn:
+        path.write_bytes(changed)
+        queue = None
+        try:
+            queue = Queue(path, key, make=False)
+            assert sum(queue.counts().values()) <= len(whole)
+            for seq in queue.waiting(0, 100, 10**9):
+                assert queue.submission(seq).key.startswith("terminal/")
+        except (StorageFailed, RecordRefused) as error:
+            said += 1
+            assert str(error).endswith(("file", "copy", "new one")), error
+        finally:
+            if queue is not None:
+                queue.close()
+    assert said > 100
+    out.again()
+
+
+def test_two_at_once_on_one_queue_seal_each_key_once(out: Field) -> None:
+    """Two processes of one terminal, here threads with objects of their own, seal the same and submit at once."""
+
+    def work(_: int) -> dict[str, str]:
+        terminal, kept = open_terminal(out.directory, out.clock), dict[str, str]()
+        for number in range(15):
+            content = without_id(report(number))
+            while (key := f"n{number}") not in kept:
+                with suppress(Conflict):  # the other was faster: sealed again, it is the same record
+                    kept[key] = terminal.seal(content, key=key).record_id
+        terminal.close()
+        return kept
+
+    with ThreadPoolExecutor(2) as pool:
+        kept = list(pool.map(work, range(2)))
+    assert kept[0] == kept[1] and len(set(kept[0].values())) == 15
+    other = open_terminal(out.directory, out.clock)
+    first, second = out.terminal.submit(out.transport), other.submit(out.transport)
+    other.close()
+    assert (first.acknowledged, second.acknowledged, second.waiting) == (15, 0, 0)
+    out.parts.check_log(15)
+
+
+def without_id(record: dict[str, Any]) -> dict[str, Any]:
+    """Each sealing draws an id of its own."""
+    return {name: value for name, value in record.items() if name != "id"}
+
+
+def test_a_queue_that_is_gone_is_not_taken_for_a_new_one(out: Field) -> None:
+    out.terminal.close()
+    for change in (lambda path: path.write_bytes(b""), lambda path: path.unlink()):
+        kept = (out.directory / "queue.sqlite").read_bytes()
+        change(out.directory / "queue.sqlite")
+        with pytest.raises(StorageFailed, match="is gone, and with it what waited there"):
+            open_terminal(out.directory, out.clock)
+        (out.directory / "queue.sqlite").write_bytes(kept)
+    out.again()
+
+
+def test_a_record_in_no_known_state_is_not_overlooked(out: Field) -> None:
+    out.terminal.seal(finding(1), confirm=PINS)
+    out.terminal._queue._connection.execute("UPDATE items SET state = 'waitinf'")
+    with pytest.raises(StorageFailed, match="no known state"):
+        out.terminal.status()
+
+
+def test_a_full_disk_loses_nothing_that_was_sealed(out: Field, tmp_path: Path) -> None:
+    """Limited by the queue's own page count, as a disk that is full limits it."""
+    sealed = [out.terminal.seal(finding(n), key=f"n{n}", confirm=PINS).record_id for n in range(2)]
+    connection = out.terminal._queue._connection
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StorageFailed, match=r"full.*free space"):
+        for number in range(2, 40):
+            out.terminal._queue.set_fact("padding", "x" * 3000 * number)
+    with pytest.raises(StorageFailed, match="free space"):
+        sealed.extend(out.terminal.seal(finding(n), key=f"n{n}", confirm=PINS).record_id for n in range(2, 40))
+    connection.execute("PRAGMA max_page_count = 1000000")
+    out.terminal.seal(finding(99), confirm=PINS)
+    assert out.terminal.submit(out.transport).acknowledged == len(sealed) + 1
+    out.parts.check_log(len(sealed) + 1)
+
+
+def test_a_stolen_directory_is_worth_nothing_without_the_passphrase(out: Field, tmp_path: Path) -> None:
+    out.terminal.seal(finding(1), confirm=PINS)
+    out.terminal.close()
+    shutil.copytree(out.directory, tmp_path / "stolen")
+    with pytest.raises(CouldNotRun, match="passphrase"):
+        Terminal(tmp_path / "stolen", "another passphrase")
+    queue = Queue(tmp_path / "stolen" / "queue.sqlite", bytes(32))
+    with pytest.raises(RecordRefused, match="was changed in the terminal's queue"):
+        queue.submission(queue.waiting(0, 1, 1)[0])
+    queue.close()
+    out.again()
 
 
 def test_files_of_a_sealing_that_was_cut_off_are_swept(out: Field) -> None:

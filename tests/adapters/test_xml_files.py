@@ -65,6 +65,10 @@ GOOD: dict[str, tuple[bytes, list[Any]]] = {
     "text beside inner elements": (b"<e><r><a>x<b>1</b></a></r></e>", [{"a.b": "1", "a": "x"}]),
     "a row inside a row belongs to it": (b"<e><r><r><a>1</a></r></r></e>", [{"r.a": "1"}]),
     "GB18030": ('<?xml version="1.0" encoding="GB18030"?><e><r><a>外滩</a></r></e>'.encode("gb18030"), [{"a": "外滩"}]),
+    "GB2312 that is more than that": (
+        '<?xml version="1.0" encoding="gb2312"?><e><r><a>朱镕㐂——</a></r></e>'.encode("gb18030"),
+        [{"a": "朱镕㐂——"}],
+    ),
     "UTF-16 with its mark": (
         '<?xml version="1.0" encoding="UTF-16"?><e><r><a>外</a></r></e>'.encode("utf-16"),
         [{"a": "外"}],
@@ -79,6 +83,11 @@ GOOD: dict[str, tuple[bytes, list[Any]]] = {
 def test_rows(tmp_path, name):
     data, expected = GOOD[name]
     assert brief(read(tmp_path / "f.xml", data)) == expected
+
+
+def test_empty_elements_without_end_are_one_bad_row(tmp_path):
+    data = b"<e><r>" + b"<a/>" * 3_000 + b"</r><r><a>1</a></r></e>"
+    assert brief(read(tmp_path / "f.xml", data)) == ["1:too-long", {"a": "1"}]
 
 
 ROW = b"<r><a>1</a></r>"
