@@ -23,6 +23,7 @@ from cli.frame import (
     print_json,
     print_table,
     progress_bar,
+    read_bounded,
     say,
 )
 from cli.terminal import read_recipient
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ledger.audit.node import Begin
     from ledger.audit.report import AuditReport
     from ledger.audit.state import NoState
+    from ledger.formats.trust import Trust
     from ledger.node import Node
     from ledger.submission import Acknowledged
 
@@ -79,6 +81,9 @@ def audit(
     recipient_key: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A department's recipient key: opens what its terminals sealed.")
     ] = None,
+    trust: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A trust file from elsewhere, to hold node and chain against.")
+    ] = None,
     node_dirs: NodesOption = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -89,20 +94,20 @@ def audit(
 
     if sample is not None and (full or resume is not None):
         raise Refusal("a sample is neither --full nor resumed: it is drawn anew, or again with --seed")
-    if remote and resume is not None:
-        raise Refusal("an audit over the network is not resumed: run it again")
     drawn = secrets.randbits(48) if seed is None else seed
     recipient = read_recipient(recipient_key) if recipient_key else None
-    options = Options(not skip_signatures, sample, drawn, jobs, recipient)
+    options = Options(not skip_signatures, sample, drawn, jobs, recipient, _read_trust(trust) if trust else None)
     begun_at = time.time()
     with ExitStack() as stack:
         nodes = [stack.enter_context(open_node(directory)) for directory in node_dirs or [HERE]]
         with _progress(shown=not as_json) as begin:
             if remote:
-                found = _audit_remote(nodes[0], remote, department, token, auditor, options, begin)
+                found = _audit_remote(nodes[0], remote, department, token, auditor, options, begin, resume)
             else:
                 states = _states(nodes, department, resume, options)
                 found = audit_nodes(nodes, department, options=options, states=states, begin=begin)
+                if sample is None:
+                    add_projections(nodes, found)
             compared = compare_node(nodes[0], department, witness) if witness else None
         mode = REMOTE if remote else SAMPLED if sample else FULL
         reported = _report(nodes, found, auditor, begun_at, mode, options, report) if report else None
@@ -131,6 +136,26 @@ def _progress(*, shown: bool) -> Iterator[Begin]:
         yield begin
 
 
+def _read_trust(path: Path) -> Trust:
+    from ledger.formats.trust import MAX_TRUST_BYTES, Trust
+
+    return Trust.parse(read_bounded(path, MAX_TRUST_BYTES))
+
+
+def add_projections(nodes: list[Node], found: NodeAudit) -> None:
+    """Adds what the service's index of subjects does not say as the logs do."""
+    from gateway.projections.check import check_projections
+    from ledger.audit.findings import in_order
+
+    reports = {log.department: log for log in found.logs}
+    for node in nodes:
+        for each in check_projections(node):
+            report = reports.get(each.department) or found.logs[0]
+            report.add("projection-differs", f"entry {each.index}", each.sentence, each.index)
+    for report in found.logs:
+        report.findings = in_order(report.findings)
+
+
 def _states(nodes: list[Node], department: str | None, resume: Path | None, options: Options) -> list[NoState]:
     """A memory for each node: the file that was named, and for further nodes files beside it."""
     from ledger.audit.state import State
@@ -153,14 +178,27 @@ def _audit_remote(
     auditor: str | None,
     options: Options,
     begin: Begin,
+    resume: Path | None,
 ) -> NodeAudit:
     """Who asks is who holds the token, or else the auditing department; without either, hashes alone are read."""
     from ledger.audit.remote import audit_remote
+    from ledger.audit.remote_state import RemoteStateFile
 
     bearer = token.read_text("ascii").strip() if token is not None else None
     signer = node.agent.request_signer(auditor) if auditor is not None else None
+    common = {"consortium": node.settings.consortium, "urls": urls, "department": department}
+    memory = RemoteStateFile(resume, common | {"reads": bearer is not None or signer is not None}) if resume else None
     return audit_remote(
-        node, urls, department, bearer=bearer, signer=signer, sample=options.sample, seed=options.seed, begin=begin
+        node,
+        urls,
+        department,
+        bearer=bearer,
+        signer=signer,
+        sample=options.sample,
+        seed=options.seed,
+        begin=begin,
+        trust=options.trust,
+        memory=memory,
     )
 
 

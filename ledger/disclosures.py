@@ -28,6 +28,8 @@ SPEAKING = (MADE, RECEIVED, REFUSED, USED)
 """The types of records that say something of disclosures."""
 GONE = "page-gone"
 DAY_S = 86_400
+APART_S = 300
+"""How far the clocks of two nodes may be apart."""
 TOLERANCE_S = 5
 """How far a node's clock and the chain's may be apart."""
 
@@ -173,8 +175,8 @@ class Reconciliation:
 def reconcile(sides: Iterable[Side], departments: Iterable[str]) -> Reconciliation:
     """Compares what the logs of `departments` say of pages between them; a page with somebody else is not judged.
 
-    Differences: `not-received`, `not-made`, `digest-differs`, `records-differ`, `twice`. Holds a page's names and units
-    until its other side comes.
+    Differences: `not-received`, `not-made`, `digest-differs`, `records-differ`, `twice`, `clock-apart`. Holds a page's
+    names and units until its other side comes.
     """
     within, result = set(departments), Reconciliation()
     waiting: dict[tuple[str, Page], Side] = {}
@@ -241,6 +243,11 @@ def _match(result: Reconciliation, waiting: dict[tuple[str, Page], Side], side: 
         _add(result, "digest-differs", side, f"{_name(side.page)}: the two logs name different digests")
     elif other.records != side.records:
         _add(result, "records-differ", side, f"{_name(side.page)}: the two logs list different records or units")
+    else:
+        made, received = (other, side) if side.kind == RECEIVED else (side, other)
+        if received.at < made.at - APART_S:
+            early = f"{made.at - received.at:,} s before it was given"
+            _add(result, "clock-apart", received, f"{_name(side.page)} was received {early}")
 
 
 def _alone(result: Reconciliation, side: Side) -> None:

@@ -25,7 +25,7 @@ from ledger.formats.sdjwt import Statement, parse_statement
 from ledger.holds import Officer, find_hold, next_position, service_time
 from ledger.intake import Intake
 from ledger.records import RecordReader
-from ledger.retention import ALWAYS_KEPT
+from ledger.retention import is_kept
 from ledger.store.blobs import Blobs
 from ledger.store.database import Database
 from ledger.store.models import attachments, destructions, index_of, position_of, uploads, vault
@@ -85,7 +85,7 @@ class Forgetting:
             department = next(log.department for log in read_logs(connection) if log.number == row.log)
             done = find_destruction(connection, row)
             statement = parse_statement(row.statement)
-            _check_kind(statement)
+            _check_kind(statement, self._clock())
             files = self._files(connection, row) if done is None else []
         if done is not None:
             return done
@@ -153,10 +153,12 @@ def is_emptied(connection: Connection, row: EntryRow) -> bool:
     return row.wrapped_key is None and not row.payload and connection.scalar(rows) is None
 
 
-def _check_kind(statement: Statement) -> None:
-    if statement.type.startswith(ALWAYS_KEPT):
+def _check_kind(statement: Statement, now: float) -> None:
+    if is_kept(statement.type, statement.issued_at, now):
         raise RecordRefused(
-            "kept", f"a record of type {statement.type} is what the log is read with: it is not forgotten"
+            "kept",
+            f"a record of type {statement.type} is not forgotten: the log is read with it, or it says what was given "
+            "to others, which is kept for 3 years",
         )
 
 

@@ -73,6 +73,13 @@ def retention_rules(values: Mapping[str, Any]) -> dict[str, Period]:
     return {name: _rule(name, text) for name, text in values.items()}
 
 
+def is_kept(kind: str, sealed_at: int, now: float) -> bool:
+    """Whether a record of this type must not be forgotten, whatever the reason: what the log is read with never,
+    records of providing data for 3 years from when they were sealed. Times in seconds since 1970."""
+    young = kind.startswith(_PROVIDING) and now < Period("", _LEAST_PROVIDING_MONTHS, 0).end(sealed_at)
+    return young or kind.startswith(ALWAYS_KEPT)
+
+
 def find_due(connection: Connection, log: LogRow, rules: Mapping[str, Period], now: float) -> Iterator[Due]:
     """Records of the log whose period has ended and that are not forgotten, oldest first. Holds 2,000 entries at a time
     and reads the whole log. Holds are not asked here: forgetting asks them."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,17 +116,19 @@ class Sealer:
         for name in _CLEAR:
             if name in record:
                 claims[name] = record[name]
-        claims["subj"] = self._subjects(record)
+        claims["subj"] = subject_indexes(self._index_key, record)
         claims["_sd_alg"] = DIGEST_ALGORITHM
         claims["_sd"] = sorted(_digests(disclosures))
         return claims
 
-    def _subjects(self, record: dict[str, Any]) -> list[str]:
-        indexes = {
-            b64url_encode(blind_index(self._index_key, s["kind"], normalise(s["kind"], s["value"])))
-            for s in record.get("subjects", ())
-        }
-        return sorted(indexes)
+
+def subject_indexes(index_key: bytes, record: Mapping[str, Any]) -> list[str]:
+    """The claim `subj`: the blind indexes of a valid record's subjects, sorted. `index_key`: 32 bytes."""
+    indexes = {
+        b64url_encode(blind_index(index_key, s["kind"], normalise(s["kind"], s["value"])))
+        for s in record.get("subjects", ())
+    }
+    return sorted(indexes)
 
 
 def _units(kind: RecordType, record: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -46,7 +46,7 @@ def export_trust(node: Node) -> Trust:
         chain=Chain(
             id=chain.id,
             engine=chain.engine,  # type: ignore[arg-type]  # settings allow the same three
-            contracts={"Consortium": chain.consortium, **_evidence_logs(link.evidence_log)},
+            contracts={"Consortium": chain.consortium, **evidence_logs(link.evidence_log)},
             validators=_validators(link, chain.engine),
         ),
         departments=departments,
@@ -66,7 +66,7 @@ def _validators(link: ChainLink, engine: str) -> Validators:
     return Validators(threshold=threshold, addresses=addresses)
 
 
-def _evidence_logs(newest: EvidenceLogContract) -> dict[str, str]:
+def evidence_logs(newest: EvidenceLogContract) -> dict[str, str]:
     """The EvidenceLog, and as EvidenceLog-1, -2 … (oldest first) those that it carries on."""
     earlier: list[str] = []
     address = newest.predecessor()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from ledger.audit.chain import AnchoredRoots, LogKeys
+from ledger.audit.chain import AnchoredRoots, Interval, LogKeys
 from ledger.audit.findings import LogReport
 from ledger.chain.contracts import Addresses
 from ledger.formats.jwk import kid_of
 from ledger.keks import KekRing
 from ledger.keys import KeyAgent
+from ledger.record_types import RecordTypes
 from ledger.store.blobs import Blobs
 from ledger.store.reading import LogRow
 
@@ -23,7 +25,8 @@ STRETCH = 65_536
 @dataclass(frozen=True, slots=True)
 class Bench:
     """What one log is audited with. `log` is the log as it stood when the audit began, however far it has come since;
-    `chain` None: it could not be asked. `place`: chain id and contracts that anchors must name, where known."""
+    `chain` None: it could not be asked. `place`: chain id and contracts that anchors must name, where known. `types`
+    None: records are not held against their types. `witnesses`: the departments' keys, raw, as registered."""
 
     log: LogRow
     agent: KeyAgent
@@ -33,6 +36,8 @@ class Bench:
     chain: AnchoredRoots | None
     check_signatures: bool = True
     place: tuple[int, frozenset[str]] | None = None
+    types: RecordTypes | None = None
+    witnesses: Mapping[bytes, Interval] = field(default_factory=dict)
 
     def own_kids(self) -> frozenset[str]:
         """The statement keys that this node signs with; the department's others are its terminals'."""
@@ -48,6 +53,17 @@ class Bench:
 def place_of(chain_id: int, addresses: Addresses, earlier: list[str]) -> tuple[int, frozenset[str]]:
     """The `place` of a bench."""
     return chain_id, frozenset(address.lower() for address in (addresses.evidence_log, *earlier))
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What stands beside an entry and not in its statement: content mark, idempotency key, the column that repeats the
+    log's number, and how many attachments are stored for it."""
+
+    mark: bytes
+    key: str
+    log: int
+    blobs: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
+from uuid import UUID
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection, LargeBinary, cast, func, select
 
 from ledger.audit.bench import Bench
 from ledger.audit.findings import LogReport
-from ledger.errors import Malformed, NotProven, YunxiError
-from ledger.formats.checkpoint import open_checkpoint_by
+from ledger.errors import Malformed, NotProven, Refusal, YunxiError
 from ledger.formats.cosignature import verify_cosignature
 from ledger.formats.jwk import kid_of
 from ledger.formats.note import Note, VerifierKey
 from ledger.formats.renewal import leaf_hash, root_of
 from ledger.formats.timestamp import verify_token
+from ledger.matters import check_tables
 from ledger.node import Node
+from ledger.records import RecordReader
 from ledger.store.models import (
     anchors,
     attachments,
@@ -26,7 +29,9 @@ from ledger.store.models import (
     cosignatures,
     entries,
     holds,
+    index_of,
     keks,
+    log_of,
     logs,
     position_of,
     terminals,
@@ -56,6 +61,8 @@ def check_beside(connection: Connection, node: Node, bench: Bench, whole: bool) 
         _check_tokens(report, connection, node, bench)
     _check_backlog(report, node, bench)
     _check_terminals(report, connection, bench)
+    if whole:
+        _check_matters(report, connection, node, bench)
     return report
 
 
@@ -77,6 +84,11 @@ def _check_heads(report: LogReport, connection: Connection, node: Node, bench: B
     local = set(_own_witnesses(connection, node))
     for witness, size in connection.execute(newest):
         stands_at = there[witness].size if witness in there else 0
+        if witness in local and size < stands_at and there[witness].note is not None:
+            sentence = (
+                f"witness {witness[:100]} cosigned size {stands_at:,}, and of what is kept {size:,} is the newest"
+            )
+            report.add("cosignature-missing", f"checkpoint {stands_at}", sentence, stands_at)
         if witness in local and size > stands_at:
             sentence = f"witness {witness[:100]} cosigned size {size:,} stands at {stands_at:,}: it was put back"
             report.add("witness-head-changed", f"witness {witness[:60]}", sentence, size)
@@ -92,7 +104,7 @@ def _own_witnesses(connection: Connection, node: Node) -> Iterator[str]:
 def _check_head(row: Any, bench: Bench) -> None:
     if row.note is None:
         return  # a head from before notes were kept
-    checkpoint, _ = open_checkpoint_by(bytes(row.note), bench.keys.log)
+    checkpoint, _ = bench.keys.open(bytes(row.note))
     if (checkpoint.size, checkpoint.root) != (row.size, bytes(row.root)):
         raise Malformed("witness's head", "is not the checkpoint that it cosigned")
     if verify_cosignature(bytes(row.note), VerifierKey.parse(row.witness)) != row.time:
@@ -106,7 +118,7 @@ def _check_conflicts(report: LogReport, connection: Connection, bench: Bench) ->
     for row in connection.execute(query.order_by(witness_conflicts.c.size)):
         where = f"size {row.size}"
         try:
-            checkpoint, _ = open_checkpoint_by(bytes(row.note), bench.keys.log)
+            checkpoint, _ = bench.keys.open(bytes(row.note))
         except YunxiError as error:
             sentence = f"a conflict that witness {row.witness[:60]} kept is not signed by the log: {error}"
             report.add("witness-suspicion", where, sentence, row.size)
@@ -132,7 +144,12 @@ def _check_quorum(report: LogReport, connection: Connection, node: Node, bench: 
     if size is None:
         return
     here = (cosignatures.c.log == bench.log.number) & (cosignatures.c.size >= size)
-    seen = {VerifierKey.parse(text).public for text in connection.scalars(select(cosignatures.c.witness).where(here))}
+    seen = set()
+    for text in connection.scalars(select(cosignatures.c.witness).where(here)):
+        with suppress(YunxiError):  # one that is no key is named with the checkpoint
+            seen.add(VerifierKey.parse(text).public)
+    # anybody can draw a key and call it a witness
+    seen &= {witness.key.public for witness in node.settings.witnesses} | set(bench.witnesses)
     where = f"checkpoint {size}"
     if len(seen) < node.settings.quorum:
         sentence = f"only {len(seen)} of {node.settings.quorum} witnesses cosigned size {size:,} or a later one"
@@ -141,6 +158,17 @@ def _check_quorum(report: LogReport, connection: Connection, node: Node, bench: 
         if witness.key.public not in seen:
             kind = "unwitnessed" if witness.required else "witness-behind"
             report.add(kind, where, f"witness {witness.name} cosigned neither size {size:,} nor a later one", size)
+
+
+# ---- matters ----------------------------------------------------------------------------------------------------
+
+
+def _check_matters(report: LogReport, connection: Connection, node: Node, bench: Bench) -> None:
+    """That intake decides by the lists that the department published."""
+    try:
+        check_tables(connection, RecordReader(bench.keks, node.blobs), bench.log.department)
+    except Refusal as error:
+        report.add("matters-differ", "table matters", f"{error}: run `yunxi matters rebuild` once that is explained")
 
 
 # ---- trusted time -----------------------------------------------------------------------------------------------
@@ -200,8 +228,15 @@ def _check_backlog(report: LogReport, node: Node, bench: Bench) -> None:
 # ---- rows of no log -------------------------------------------------------------------------------------------------
 
 
-def check_orphans(report: LogReport, connection: Connection) -> None:
-    """That no row claims a log that the node does not have: it was moved there, or its log is gone."""
+def check_orphans(reports: Mapping[int, LogReport], report: LogReport, connection: Connection) -> None:
+    """That no row claims a log that the node does not have: it was moved there, or its log is gone. And that no record
+    stands there twice, which the tables' own indexes would not let in. `reports` by the number of the log; `report`
+    takes what is of none."""
+    for raw, position in connection.execute(_TWICE):
+        name = UUID(bytes=bytes(raw)) if len(raw) == 16 else bytes(raw).hex()
+        sentence = f"record {name} stands in the logs of this node more than once"
+        of_log = reports.get(log_of(position), report)
+        of_log.add("record-twice", f"entry {index_of(position)}", sentence, index_of(position), str(name))
     numbers = set(connection.scalars(select(logs.c.log)))
     for table in _OF_LOGS:
         for number in sorted(set(connection.scalars(select(table.c.log).distinct())) - numbers):
@@ -219,6 +254,12 @@ def check_orphans(report: LogReport, connection: Connection) -> None:
             start = position_of(number + 1, 0) if number is not None else 0
 
 
+_TWICE = (
+    select(cast(entries.c.record_id, LargeBinary), func.max(entries.c.position))
+    .group_by(entries.c.record_id)
+    .having(func.count() > 1)
+    .limit(10)
+)
 _OF_LOGS = (tiles, checkpoints, anchors, cosignatures, keks, timestamps, case_entries, holds, terminals)
 
 
@@ -228,8 +269,13 @@ _OF_LOGS = (tiles, checkpoints, anchors, cosignatures, keks, timestamps, case_en
 def _check_terminals(report: LogReport, connection: Connection, bench: Bench) -> None:
     """That the terminals that may hand in are those that the chain's registry has."""
     for terminal in read_terminals(connection, bench.log.department):
+        where = f"terminal {terminal.name}"
         for problem in _terminal_problems(terminal, bench):
-            report.add("terminal-changed", f"terminal {terminal.name}", f"terminal {terminal.name}: {problem}")
+            report.add("terminal-changed", where, f"{where}: {problem}")
+        registered = bench.keys.statement.get(terminal.kid)
+        if registered is not None and registered.valid_to is not None and terminal.revoked_at is None:
+            sentence = f"{where}: the registry ended its key, and the node still takes from it: revoke it here too"
+            report.add("terminal-ended", where, sentence)
 
 
 def _terminal_problems(terminal: Any, bench: Bench) -> Iterator[str]:

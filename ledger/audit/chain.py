@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ledger.chain.contracts import ConsortiumContract, EvidenceLogContract, department_bytes
 from ledger.checkpoints import vkeys_of
+from ledger.errors import KeyRefused
+from ledger.formats.checkpoint import Checkpoint, open_checkpoint_by
 from ledger.formats.jwk import from_public_key, kid_of
 from ledger.formats.note import ED25519, VerifierKey
 from ledger.formats.trust import Key
@@ -17,18 +19,29 @@ from ledger.keys import KeyAgent
 from ledger.store.reading import LogRow
 from ledger.trust import key_of
 
+Interval = tuple[int, int | None]
+"""When a key is in force: from, and until just before; seconds since 1970, None for not ended."""
+
 
 @dataclass(frozen=True, slots=True)
 class LogKeys:
-    """Every key that a department ever had for its log: statement keys by kid, and the keys of its checkpoints."""
+    """Every key that a department ever had for its log: statement keys by kid, and the keys of its checkpoints, with
+    their intervals by raw key where the registry was asked."""
 
     statement: Mapping[str, Key]
     log: tuple[VerifierKey, ...]
+    intervals: Mapping[bytes, Interval] = field(default_factory=dict)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # opened keys do not go from one process to another
         keys = [(key.kid, key.use, key.jwk, key.valid_from, key.valid_to) for key in self.statement.values()]
-        return _log_keys, (keys, [str(vkey) for vkey in self.log])
+        return _log_keys, (keys, [str(vkey) for vkey in self.log], dict(self.intervals))
+
+    def open(self, note: bytes) -> tuple[Checkpoint, VerifierKey]:
+        """As `open_checkpoint_by`. Raises KeyRefused too, where the log never had a key."""
+        if not self.log:
+            raise KeyRefused("the registry has no key for this log")
+        return open_checkpoint_by(note, self.log)
 
     @classmethod
     def registered(cls, consortium: ConsortiumContract, department: str, origin: str) -> LogKeys:
@@ -36,7 +49,8 @@ class LogKeys:
         keys = consortium.keys(department)
         statement = {found.kid: found for found in (key_of(key) for key in keys if key.use == "statement")}
         vkeys = [VerifierKey.of(origin, ED25519, key.public_key) for key in keys if key.use == "log"]
-        return cls(statement, tuple(reversed(vkeys)))
+        intervals = {key.public_key: (key.valid_from, key.valid_to) for key in keys if key.use == "log"}
+        return cls(statement, tuple(reversed(vkeys)), intervals)
 
     @classmethod
     def held(cls, agent: KeyAgent, log: LogRow, terminals: Mapping[str, Key]) -> LogKeys:
@@ -50,8 +64,15 @@ class LogKeys:
         )
 
 
-def _log_keys(keys: Sequence[tuple[Any, ...]], vkeys: Sequence[str]) -> LogKeys:
-    return LogKeys({key[0]: Key(*key) for key in keys}, tuple(VerifierKey.parse(vkey) for vkey in vkeys))
+def in_force(interval: Interval, at: int, tolerance_s: int) -> bool:
+    """Whether a key was in force at a time, give or take what clocks are apart."""
+    begins, ends = interval
+    return begins <= at + tolerance_s and (ends is None or at < ends + tolerance_s)
+
+
+def _log_keys(keys: Sequence[tuple[Any, ...]], vkeys: Sequence[str], intervals: Mapping[bytes, Interval]) -> LogKeys:
+    statement = {key[0]: Key(*key) for key in keys}
+    return LogKeys(statement, tuple(VerifierKey.parse(vkey) for vkey in vkeys), intervals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +93,9 @@ class AnchoredRoots(Protocol):
 
     def root_at(self, size: int) -> bytes | None:
         """The root anchored at `size`, or None when none was."""
+
+    def sizes(self) -> Iterable[int]:
+        """Every size that was anchored, up to `size()`."""
 
     def location_of(self, size: int) -> Location | None:
         """Where the anchor of `size` stands, or None where the chain's node has its state but not its event."""
@@ -98,6 +122,11 @@ class ChainRoots:
         """The root anchored at `size`, or None."""
         anchored = self.contract.root_at(department_bytes(self.department), size)
         return None if anchored is None else anchored.root
+
+    def sizes(self) -> Iterable[int]:
+        """Every size that was anchored when the chain was asked, newest first; one call each."""
+        history = self.contract.history(department_bytes(self.department))
+        return (anchored.size for anchored in history if anchored.size <= self.newest)
 
     def location_of(self, size: int) -> Location | None:
         """Where the anchor stands, by the contract's state, the block's header and the contract's event."""

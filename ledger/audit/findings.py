@@ -24,6 +24,7 @@ WARNINGS = frozenset(
         "clock-back",
         "clock-apart",
         "dated-behind-anchor",
+        "checkpoint-missing",
         "feed-counts-differ",
         "feed-period-gap",
         "feed-report-unreadable",
@@ -32,21 +33,50 @@ WARNINGS = frozenset(
         "feed-totals-differ",
         "feed-unaccounted",
         "not-received",
+        "policy-differs",
         "rate-exceeded",
+        "terminal-ended",
         "time-overdue",
         "unwitnessed",
         "witness-suspicion",
     )
 )
 NOTICES = frozenset(
-    ("feed-late-rows", "feed-back-dated", "feed-source-shrank", "in-flight", "statements-closed", "witness-behind")
+    (
+        "anchor-forgotten",
+        "feed-back-dated",
+        "feed-late-rows",
+        "feed-probe-overdue",
+        "feed-report-overdue",
+        "feed-source-shrank",
+        "in-flight",
+        "receipts-closed",
+        "statements-closed",
+        "witness-behind",
+    )
 )
 """Every kind that is in neither set is critical."""
 
-_WHOLE_LOG = ("log-missing", "rolled-back")
+_NODE = ("chain-replaced", "trust-differs")
+_WHOLE_LOG = ("log-missing", "log-twice", "rolled-back")
 _ROOTS = ("root-differs-from-chain", "checkpoint-differs", "head-differs", "witness-head-changed")
-_RECORD_GONE = (*_WHOLE_LOG, "entry-missing", "statement-changed", "payload-missing", "payload-changed")
+_RECORD_GONE = (
+    *_WHOLE_LOG, "entry-missing", "statement-changed", "payload-missing", "payload-changed", "record-invalid",
+    "type-unknown", "kept-destroyed",
+)  # fmt: skip
 _BY_RECORDS = ("not-received", "not-made")
+_ATTACHED = ("attachment-changed", "attachment-missing")
+_OF_CASES = ("entry-missing", "statement-changed", "tile-changed", "case-entry-differs", *_ATTACHED)
+_AT_ENTRY = ("checkpoint-missing", "destruction-differs", "projection-differs")
+_TABLES = (
+    "case-entry-differs",
+    "checkpoint-missing",
+    "destruction-differs",
+    "holds-differ",
+    "matters-differ",
+    "projection-differs",
+)
+"""What tables and proofs beside the log lack or have too much, mostly because of what the log lacks."""
 
 
 def severity_of(kind: str) -> str:
@@ -99,6 +129,7 @@ class LogReport:
     tokens: int = 0
     manifests: int = 0
     disclosures: int = 0
+    receipts: int = 0
     sampled: int | None = None
 
     @property
@@ -152,6 +183,7 @@ TALLIES = (
     "tokens",
     "manifests",
     "disclosures",
+    "receipts",
 )
 """The members of a report that add up over the parts of a log."""
 
@@ -175,7 +207,7 @@ def in_order(findings: Iterable[Finding]) -> list[Finding]:
 def _place(finding: Finding) -> tuple[bool, bool, int]:
     # a tile above level 0 comes behind all that it covers: where it differs, something there may be why
     behind = 256 ** _level(finding) - 1
-    return finding.kind not in _WHOLE_LOG, finding.index is None, (finding.index or 0) + behind
+    return finding.kind not in (*_NODE, *_WHOLE_LOG), finding.index is None, (finding.index or 0) + behind
 
 
 def _level(finding: Finding) -> int:
@@ -196,7 +228,7 @@ def causes_of(reports: Sequence[LogReport]) -> list[Cause]:
     """The findings that were kept, each under what explains it; critical causes first, then by log and place."""
     causes: list[Cause] = []
     findings = [finding for report in reports for finding in report.findings]
-    for finding in sorted(findings, key=lambda found: (found.index is None, found.kind in _BY_RECORDS)):
+    for finding in sorted(findings, key=_rank):
         cause = next((cause for cause in causes if explains(cause.first, finding)), None)
         if cause is None:
             causes.append(Cause(finding))
@@ -213,10 +245,17 @@ def causes_of(reports: Sequence[LogReport]) -> list[Cause]:
     )
 
 
+def _rank(found: Finding) -> tuple[bool, bool, bool]:
+    """What may be the cause of others comes before them."""
+    return found.kind not in _NODE, found.index is None, found.kind in (*_BY_RECORDS, *_TABLES)
+
+
 def explains(cause: Finding, finding: Finding) -> bool:
     """Whether `finding` is what `cause` makes one expect: no proof, but where to look first."""
     if cause.thing is not None and cause.thing == finding.thing:
         return True
+    if cause.kind in _NODE:
+        return finding.department in (cause.department, *cause.others)
     if cause.department != finding.department:
         return finding.kind in _BY_RECORDS and cause.kind in _RECORD_GONE and cause.department in finding.others
     if cause.kind in _WHOLE_LOG:
@@ -229,7 +268,13 @@ def explains(cause: Finding, finding: Finding) -> bool:
         return True
     if finding.kind in ("case-entry-differs", "holds-differ") and cause.index == finding.index is not None:
         return True
-    if finding.kind == "manifest-wrong" and cause.kind in ("entry-missing", "statement-changed", "tile-changed"):
+    if finding.kind in _AT_ENTRY and cause.index == finding.index:
+        return True
+    if finding.kind == "holds-differ" and cause.kind == "kept-destroyed":
+        return True
+    if finding.kind == "matters-differ" and cause.kind in (*_RECORD_GONE, "key-changed", *_ATTACHED):
+        return True
+    if finding.kind == "manifest-wrong" and cause.kind in _OF_CASES:
         return True
     gone = cause.kind in ("entry-missing", "statement-changed")
     return gone and (finding.kind.startswith("feed-") or finding.kind in _BY_RECORDS)

@@ -18,15 +18,19 @@ from ledger.store.blobs import Blobs
 from ledger.store.models import (
     INDEX_BITS,
     anchors,
+    attachments,
+    case_entries,
     checkpoints,
     cosignatures,
+    destructions,
     entries,
     holds,
     index_of,
     position_of,
     tiles,
+    vault,
 )
-from ledger.store.reading import LogRow, read_logs
+from ledger.store.reading import LogRow, read_logs, read_positions
 from ledger.terminals import statement_keys
 
 UPPER = 2
@@ -99,6 +103,7 @@ class Whole:
         self.exchanges: list[int] = []
         self.holds: dict[str, HoldEvent] = {}
         self._table: dict[int, tuple[str | int | None, ...]] = {}
+        self._destroyed: dict[int, str] = {}
         self._upper = Edge()
         self._full: list[tuple[int, bytes]] = []
         self._rest: bytes | None = None
@@ -137,6 +142,8 @@ class Whole:
             sentence = "the head's root is not the one that the stored statements give"
             self.report.add("head-differs", f"size {self._log.size}", sentence, self._log.size)
         self._check_holds()
+        self._check_destructions()
+        self._check_history()
         self.check_ends()
 
     def check_ends(self) -> None:
@@ -204,6 +211,7 @@ class Whole:
         else:
             name, *parts = event.values
             covered = set(zip(parts[::2], parts[1::2], strict=True))
+            self._destroyed[event.index] = name
             hold = next((hold for hold in self.holds.values() if hold.values in covered), None)
             if hold is not None:
                 sentence = f"record {name} was destroyed while it was under legal hold {hold.record_id}"
@@ -223,6 +231,39 @@ class Whole:
             if self._table.get(index) != there.get(index):
                 sentence = f"the table of legal holds does not say of entry {index:,} what the log says"
                 self.report.add("holds-differ", f"entry {index}", sentence, index)
+
+    def _check_destructions(self) -> None:
+        """The table of what was forgotten, by which a record counts as forgotten, against the certificates."""
+        number, size = self._log.number, self._log.size
+        now = next((log.size for log in read_logs(self._connection, self._log.department)), size)
+        first, last = position_of(number, 0), position_of(number, (1 << INDEX_BITS) - 1)
+        here = select(destructions).where(destructions.c.position.between(first, last))
+        for position, by in self._connection.execute(here.order_by(destructions.c.position)).all():
+            gone = read_positions(self._connection, [position])
+            certificates = read_positions(self._connection, [by])
+            name = gone[0].record_id if gone else None
+            if position_of(number, size) <= by < position_of(number, now):
+                continue  # forgotten since the audit began
+            if not first <= by or self._destroyed.get(index_of(by)) != name:
+                index = index_of(position)
+                sentence = f"the table of forgotten records has entry {index:,}, and no certificate says so"
+                said = certificates[0].record_id if certificates else None
+                self.report.add("destruction-differs", f"entry {index}", sentence, index, said)
+
+    def _check_history(self) -> None:
+        """That the node still has what it signed: every anchor on the chain is of a checkpoint that was signed here."""
+        if self._bench.chain is None:
+            return
+        number = self._log.number
+        signed = set(self._connection.scalars(select(checkpoints.c.size).where(checkpoints.c.log == number)))
+        known = set(self._connection.scalars(select(anchors.c.size).where(anchors.c.log == number)))
+        for size in self._bench.chain.sizes():
+            if size <= self._log.size and size not in signed:
+                sentence = f"the chain holds an anchor of size {size:,}, and the node's checkpoint of that size is gone"
+                self.report.add("checkpoint-missing", f"size {size}", sentence, size)
+            elif size <= self._log.size and size not in known:
+                sentence = f"the chain holds an anchor of size {size:,} that the node does not know of"
+                self.report.add("anchor-forgotten", f"size {size}", sentence, size)
 
     # -- ends --
 
@@ -260,6 +301,13 @@ class Whole:
         if extra:
             sentence = f"{extra:,} entries lie beyond the head's size"
             self.report.add("entry-beyond-head", f"entry {now.size}", sentence, now.size)
+            return
+        for table in (vault, attachments, case_entries, destructions, holds):
+            start, end = position_of(now.number, now.size), position_of(now.number, (1 << INDEX_BITS) - 1)
+            rows = select(table.c.position).where(table.c.position.between(start, end)).limit(1)
+            if self._connection.scalar(rows) is not None:
+                sentence = f"table {table.name} has rows beyond the head's size"
+                self.report.add("rows-beyond-head", f"table {table.name}", sentence, now.size)
 
 
 def _lifted(position: int | None, size: int) -> int | None:

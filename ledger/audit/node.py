@@ -13,19 +13,21 @@ from sqlalchemy import Connection
 
 from ledger.audit.bench import Bench
 from ledger.audit.beside import check_beside, check_orphans
-from ledger.audit.chain import ChainRoots, LogKeys
+from ledger.audit.chain import ChainRoots, Interval, LogKeys
 from ledger.audit.exchanges import Speaking, check_exchanges
 from ledger.audit.findings import Cause, Finding, LogReport, causes_of, in_order
 from ledger.audit.logs import Whole, reach, stretches_of
 from ledger.audit.sample import sample_log
 from ledger.audit.state import NoState
 from ledger.audit.stretch import StretchAudit
+from ledger.audit.trusted import check_trust
 from ledger.audit.workers import Job, Workers
 from ledger.chain.contracts import SHARING_GRANTS, EvidenceLogContract, department_bytes
 from ledger.chain.sharing_grants import SharingGrantsContract
 from ledger.disclosures import Grant
-from ledger.errors import Refusal, YunxiError
-from ledger.feeds import SILENCE, FeedSummary, check_feeds
+from ledger.errors import HistoryRefused, Refusal, YunxiError
+from ledger.feeds import FeedSummary, check_feeds
+from ledger.formats.trust import Trust
 from ledger.keks import KekRing
 from ledger.node import ChainLink, Node
 from ledger.records import RecordReader
@@ -62,13 +64,15 @@ class NodeAudit:
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to audit. `sample`: look at so many entries of each log, drawn by `seed`, and not at all of them; `jobs`:
-    processes; `recipient`: a department's own key, to open what its terminals sealed."""
+    processes; `recipient`: a department's own key, to open what its terminals sealed; `trust`: what the auditor was
+    told elsewhere, to hold node and registry against."""
 
     check_signatures: bool = True
     sample: int | None = None
     seed: int = 0
     jobs: int = 1
     recipient: X25519PrivateKey | None = None
+    trust: Trust | None = None
 
 
 def audit_node(
@@ -85,7 +89,7 @@ def audit_node(
     told how many entries were done. `state` remembers what was done, for an audit that was cut off. Raises Refusal for
     an unknown department, CouldNotRun as `LogAudit.run`."""
     chosen = options or Options(check_signatures=check_signatures, recipient=recipient)
-    link, problem = _connect(node)
+    link, problem, replaced = _connect(node)
     memory = state or NoState()
     # the chain first: what is anchored while the logs are read may be more than the reader sees
     with node.database.reading() as connection:
@@ -103,20 +107,33 @@ def audit_node(
             raise Refusal(
                 f"there is no log of {department or 'any department'} on this node: run `yunxi department add`"
             )
+        witnesses = _witnesses(link) if link is not None else {}
         reports += [_unknown(log) for log in found if log.department not in held]
-        benches = [_bench(connection, node, link, log, memory, chosen) for log in found if log.department in held]
+        reports += [_twice(log) for number, log in enumerate(found) if log.department in _names(found[:number])]
+        found = [log for number, log in enumerate(found) if log.department not in _names(found[:number])]
+        benches = [
+            _bench(connection, node, link, log, memory, chosen, witnesses) for log in found if log.department in held
+        ]
     exchanges: dict[str, tuple[int, ...]] = {}
+    by_number: dict[int, LogReport] = {}
     if chosen.jobs > 1 and chosen.sample is None:
         _work(node, benches, chosen, memory, begin)
     for bench in benches:
         with node.database.reading() as connection:
             report, places = _audit(connection, bench, chosen, memory, begin)
             report.take(check_beside(connection, node, bench, chosen.sample is None))
-            _add_feeds(report, check_feeds(connection, RecordReader(bench.keks, node.blobs), bench.log, node.clock()))
+            reader = RecordReader(bench.keks, node.blobs)
+            _add_feeds(report, check_feeds(connection, reader, bench.log, node.clock(), node.types))
         reports.append(report)
+        by_number[bench.log.number] = report
         exchanges[bench.log.department] = places
     with node.database.reading() as connection:
-        check_orphans(reports[0], connection)
+        check_orphans(by_number, reports[0], connection)
+    if chosen.trust is not None:
+        check_trust(reports[0], node.settings, link, chosen.trust, [report.department for report in reports])
+    if replaced:
+        concerned = tuple(report.department for report in reports)
+        reports[0].add("chain-replaced", "chain", problem or "", others=concerned)
     return NodeAudit(tuple(reports), problem, exchanges)
 
 
@@ -141,17 +158,24 @@ def audit_nodes(
         next((audit.chain_problem for audit in audits if audit.chain_problem is not None), None),
         {name: places for audit in audits for name, places in audit.exchanges.items()},
     )
+    kept_here: dict[str, LogReport] = {}
+    for log in whole.logs:
+        other = kept_here.setdefault(log.department, log)
+        if other is not log and "log-twice" not in log.counts:
+            sizes = f"{other.size:,} and {log.size:,} entries"
+            log.add("log-twice", "size 0", f"two nodes have a log of department {log.department}, of {sizes}", 0)
     recipient = options.recipient if options is not None else None
     with ExitStack() as stack:
-        logs = [
-            Speaking(connection, RecordReader(KekRing(node.agent, recipient), node.blobs), log, places)
-            for node in nodes
-            for connection in [stack.enter_context(node.database.reading())]
-            for log in read_logs(connection, department)
-            if (places := whole.exchanges.get(log.department)) is not None
-        ]
+        logs: dict[str, Speaking] = {}
+        for node, audit in zip(nodes, audits, strict=True):
+            connection = stack.enter_context(node.database.reading())
+            reader = RecordReader(KekRing(node.agent, recipient), node.blobs)
+            for row in read_logs(connection, department):
+                if row.department in audit.exchanges:  # of two logs of a department, the first speaks
+                    places = audit.exchanges[row.department]
+                    logs.setdefault(row.department, Speaking(connection, reader, row, places))
         grant_at = None if whole.chain_problem else _grants(nodes[0])
-        check_exchanges(logs, {log.department: log for log in whole.logs}, grant_at, nodes[0].clock())
+        check_exchanges(list(logs.values()), kept_here, grant_at, nodes[0].clock())
     for log in whole.logs:
         log.findings = in_order(log.findings)
     return whole
@@ -166,16 +190,28 @@ def _grants(node: Node) -> Callable[[int], Grant] | None:
 
 
 def _bench(
-    connection: Connection, node: Node, link: ChainLink | None, log: LogRow, memory: NoState, chosen: Options
+    connection: Connection,
+    node: Node,
+    link: ChainLink | None,
+    log: LogRow,
+    memory: NoState,
+    chosen: Options,
+    witnesses: Mapping[bytes, Interval],
 ) -> Bench:
     ring = KekRing(node.agent, chosen.recipient)  # opened anew: the node's own may have been opened before a tampering
     if link is None:
         held = LogKeys.held(node.agent, log, statement_keys(connection, log.department))
-        return Bench(log, node.agent, ring, node.blobs, held, None, chosen.check_signatures)
+        return Bench(log, node.agent, ring, node.blobs, held, None, chosen.check_signatures, types=node.types)
     roots = ChainRoots(link.evidence_log, log.department, memory.newest(log.department))
     keys = LogKeys.registered(link.consortium, log.department, log.origin)
     place = node.settings.chain.id, frozenset(_contracts(link.evidence_log))
-    return Bench(log, node.agent, ring, node.blobs, keys, roots, chosen.check_signatures, place)
+    return Bench(log, node.agent, ring, node.blobs, keys, roots, chosen.check_signatures, place, node.types, witnesses)
+
+
+def _witnesses(link: ChainLink) -> dict[bytes, Interval]:
+    """The departments' witness keys of all times, raw, with their intervals in the registry."""
+    keys = (key for found in link.consortium.departments() for key in link.consortium.keys(found.id))
+    return {key.public_key: (key.valid_from, key.valid_to) for key in keys if key.use == "witness"}
 
 
 def _contracts(newest: EvidenceLogContract) -> Iterator[str]:
@@ -219,7 +255,7 @@ def _work(node: Node, benches: list[Bench], chosen: Options, memory: NoState, be
         for start, end in stretches_of(ends[bench.log.number]):
             if memory.find(bench.log.department, start, end) is None:
                 newest = bench.chain.size() if bench.chain is not None else None
-                jobs.append(Job(bench.log, newest, bench.keys, bench.place, start, end))
+                jobs.append(Job(bench.log, newest, bench.keys, bench.place, bench.witnesses, start, end))
             else:
                 progress[bench.log.department](end - start)
     for stretch in Workers(node.settings.directory, chosen.jobs, chosen.check_signatures, chosen.recipient).run(jobs):
@@ -230,9 +266,8 @@ def _work(node: Node, benches: list[Bench], chosen: Options, memory: NoState, be
 def _add_feeds(report: LogReport, feeds: list[FeedSummary]) -> None:
     for feed in feeds:
         for finding in feed.findings:
-            if finding.kind not in SILENCE:
-                where = f"feed {feed.feed}" + ("" if finding.seq is None else f", report {finding.seq}")
-                report.add(f"feed-{finding.kind}", where, finding.sentence, record_id=finding.record_id)
+            where = f"feed {feed.feed}" + ("" if finding.seq is None else f", report {finding.seq}")
+            report.add(f"feed-{finding.kind}", where, finding.sentence, record_id=finding.record_id)
 
 
 def _missing_logs(node: Node, link: ChainLink | None, there: set[str], only: str | None) -> list[LogReport]:
@@ -256,10 +291,23 @@ def _unknown(log: LogRow) -> LogReport:
     return report
 
 
-def _connect(node: Node) -> tuple[ChainLink | None, str | None]:
+def _names(found: Sequence[LogRow]) -> set[str]:
+    return {log.department for log in found}
+
+
+def _twice(log: LogRow) -> LogReport:
+    """A report for a second log of a department: it has one, and only one of the two can be what others saw."""
+    report = LogReport(log.department, log.origin, log.size)
+    sentence = f"there is a second log of department {log.department}, of {log.size:,} entries"
+    report.add("log-twice", "size 0", sentence, 0)
+    return report
+
+
+def _connect(node: Node) -> tuple[ChainLink | None, str | None, bool]:
+    """The chain; or why it cannot be asked, and whether that is because another one answers in its place."""
     try:
         link = node.connect()
         link.evidence_log.client.check_identity()
     except YunxiError as error:
-        return None, str(error)
-    return link, None
+        return None, str(error), isinstance(error, HistoryRefused)
+    return link, None, False

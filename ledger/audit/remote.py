@@ -6,6 +6,12 @@
    key of the department at a time within that key's interval.
 4. The roots recomputed from the tiles are the checkpoint's, and the chain's at every size that was anchored: what is
    served today continues everything that ever was anchored. Tiles above level 0 are those that follow.
+5. Where statements may be read, the receipts of some anchored records, drawn by the seed: each verifies as whoever was
+   given it would verify it, is of the entry that it is asked for, and its anchor is the chain's.
+6. What is served at the end continues what was served at the beginning.
+
+The node is a stranger: an answer is bounded in bytes and seconds, comes from the place that was asked and in the form
+that it should have. An answer that does not come is no finding (CouldNotRun); one that is wrong is.
 
 Statements show types, numbers, blind indexes and the times of sealing, never content. Nothing is said of what lies in
 the vault: only its own node can open that.
@@ -19,6 +25,8 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import cast
 
 import httpx
@@ -28,33 +36,46 @@ from ledger.audit.chain import LogKeys
 from ledger.audit.clocks import APART_S
 from ledger.audit.findings import LogReport
 from ledger.audit.node import Begin, NodeAudit
+from ledger.audit.remote_state import Kept, Place, RemoteState
 from ledger.audit.sample import MAX_OLD_SIZES, draw
 from ledger.audit.statements import StatementReader
 from ledger.audit.stretch import LATE_S, dated_back
+from ledger.audit.trusted import check_trust
 from ledger.chain.contracts import AnchoredRoot, Department, department_bytes
-from ledger.errors import CouldNotRun, Malformed, NotProven, Refusal, YunxiError
-from ledger.formats.checkpoint import Checkpoint, open_checkpoint_by
+from ledger.errors import ConsistencyInvalid, CouldNotRun, Malformed, NotProven, Refusal, YunxiError
+from ledger.formats.checkpoint import Checkpoint
 from ledger.formats.cosignature import verify_cosignature
-from ledger.formats.merkle import leaf_hash, verify_inclusion
+from ledger.formats.merkle import leaf_hash, verify_consistency, verify_inclusion
 from ledger.formats.note import Note, VerifierKey
 from ledger.formats.tiles import (
     TILE_WIDTH,
     Edge,
     TileWrite,
     TreeView,
+    consistency_path,
     decode_bundle,
     entries_path,
     hashes_of,
     tile_path,
     tree_root,
 )
+from ledger.formats.trust import Trust
 from ledger.http_signatures import Target, sign_request
 from ledger.keys import Signer
 from ledger.node import Node
 from ledger.store.reading import LogRow
 from ledger.trust import export_trust
+from ledger.verify import Verifier
 
 TIMEOUT_S = 30.0
+"""For connecting, and for each piece of an answer."""
+ANSWER_S = 120.0
+"""For a whole answer, however small its pieces."""
+RECEIPTS = 32
+"""How many receipts of a log are asked for."""
+KEEP_TILES = 256
+"""After so many tiles the memory is written: a stretch of the local audit."""
+_FORMS = ("application/octet-stream", "text/plain")
 MAX_ANSWER_BYTES = 17 << 20
 """An entry bundle has up to 256 entries of 64 KiB."""
 
@@ -100,20 +121,60 @@ class LogUrl:
             raise NotServed(f"{path} has {len(found)} entries, not {width}")
         return found
 
+    def receipt(self, record_id: str) -> bytes | None:
+        """The receipt of a record; None where this caller may not read it: a node shows receipts to its own department,
+        and says of others that they are not there. Raises NotServed, CouldNotRun."""
+        answer = fetch(self.client, f"/v1/records/{record_id}/receipt")
+        return None if answer.status_code in (*_CLOSED, 404) else _content(answer)
+
     def _ask(self, path: str) -> httpx.Response:
-        try:
-            return self.client.get(f"/v1/logs/{self.department}/{path}")
-        except httpx.HTTPError as error:
-            raise CouldNotRun(f"{self.client.base_url} does not answer: {error}; ask again later") from error
+        return fetch(self.client, f"/v1/logs/{self.department}/{path}")
+
+
+def fetch(client: httpx.Client, path: str) -> httpx.Response:
+    """An answer, read to its end within `ANSWER_S`. Raises CouldNotRun where none comes in time, NotServed where it is
+    longer than any of ours or comes compressed, which nobody asked for."""
+    box: SimpleQueue[httpx.Response | Exception] = SimpleQueue()
+    # in a thread, because a header or a chunk may come a byte at a time, each in time
+    Thread(target=lambda: box.put(_attempt(client, path)), daemon=True).start()
+    try:
+        found = box.get(timeout=ANSWER_S)
+    except Empty:
+        found = CouldNotRun(f"{client.base_url} does not answer {path} in {ANSWER_S:g} seconds; ask again later")
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _attempt(client: httpx.Client, path: str) -> httpx.Response | Exception:
+    data = bytearray()
+    try:
+        with client.stream("GET", path, headers={"Accept-Encoding": "identity"}, follow_redirects=False) as answer:
+            if answer.headers.get("Content-Encoding", "identity") != "identity":
+                return NotServed(f"{path} comes compressed, which was not asked for")
+            for piece in answer.iter_bytes():  # not compressed, so these are the raw ones
+                data += piece
+                if len(data) > MAX_ANSWER_BYTES:
+                    return NotServed(f"{path} is longer than {MAX_ANSWER_BYTES:,} bytes")
+            form = {"Content-Type": answer.headers.get("Content-Type", "")}
+            return httpx.Response(answer.status_code, headers=form, content=bytes(data), request=answer.request)
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+        return CouldNotRun(f"{client.base_url} does not answer: {error or type(error).__name__}; ask again later")
+    except YunxiError as error:
+        return error
 
 
 def _content(answer: httpx.Response) -> bytes:
-    if answer.status_code >= 500:
+    path = answer.url.path
+    if answer.status_code >= 500 or answer.status_code == 429:
         raise CouldNotRun(f"{answer.url} answers {answer.status_code}; ask again later")
+    if answer.is_redirect:
+        raise NotServed(f"{path} is said to be elsewhere ({answer.status_code}): name the node that has the log")
     if answer.status_code != 200:
-        raise NotServed(f"{answer.url.path} is not served ({answer.status_code}), and the checkpoint covers it")
-    if len(answer.content) > MAX_ANSWER_BYTES:
-        raise NotServed(f"{answer.url.path} is longer than {MAX_ANSWER_BYTES:,} bytes")
+        raise NotServed(f"{path} is not served ({answer.status_code}), and the checkpoint covers it")
+    form = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if form not in _FORMS:
+        raise NotServed(f"{path} is served as {form[:60] or 'nothing'}, not as {' or '.join(_FORMS)}")
     return answer.content
 
 
@@ -140,6 +201,8 @@ class Known:
     anchored: Mapping[int, AnchoredRoot]
     witnesses: Sequence[VerifierKey]
     quorum: int
+    trust: Trust | None = None
+    """What receipts are verified with; None: none is asked for."""
 
 
 def audit_remote(
@@ -152,16 +215,20 @@ def audit_remote(
     sample: int | None = None,
     seed: int = 0,
     begin: Begin = lambda _: lambda _: None,
+    trust: Trust | None = None,
+    memory: RemoteState | None = None,
 ) -> NodeAudit:
     """Audits every log that is served at `urls`, or one department's. `node` is the auditor's own: its chain is asked.
 
-    `bearer` or `signer`: who asks; neither: hashes alone are read. Raises ChainUnreachable, CouldNotRun where a URL
+    `bearer` or `signer`: who asks; neither: hashes alone are read. `trust`: what the auditor was told elsewhere, in
+    place of what the chain says; `memory`: goes on where an audit was cut off. Raises ChainUnreachable,
+    CouldNotRun where a URL
     does not answer, Refusal where no log is served.
     """
     link = node.connect()
     link.evidence_log.client.check_identity()
-    trust = export_trust(node)
-    witnesses = [VerifierKey.parse(witness.vkey) for witness in trust.witnesses]
+    told = trust or export_trust(node)
+    witnesses = [VerifierKey.parse(witness.vkey) for witness in told.witnesses]
     headers = {"Authorization": f"Bearer {bearer}"} if bearer is not None else {}
     auth = Signing(signer) if signer is not None and bearer is None else None
     reports = []
@@ -176,47 +243,86 @@ def audit_remote(
                         LogKeys.registered(link.consortium, found.id, found.log_origin),
                         {anchor.size: anchor for anchor in history},
                         witnesses,
-                        trust.quorum,
+                        told.quorum,
+                        told,
                     )
-                    report = audit_log_url(log_url, found, known, sample, seed, begin)
+                    place = Place(memory or RemoteState(), f"{url} {found.id}")
+                    report = audit_log_url(log_url, found, known, sample, seed, begin, place)
                     reports += [report] if report is not None else []
     if not reports:
         raise Refusal(f"no log of {department or 'any department'} is served at {', '.join(urls)}: name its node's URL")
+    if trust is not None:
+        check_trust(reports[0], node.settings, link, trust, [report.department for report in reports])
     return NodeAudit(tuple(reports), None)
 
 
 def audit_log_url(
-    url: LogUrl, department: Department, known: Known, sample: int | None, seed: int, begin: Begin
+    url: LogUrl,
+    department: Department,
+    known: Known,
+    sample: int | None,
+    seed: int,
+    begin: Begin,
+    place: Place | None = None,
 ) -> LogReport | None:
     """The audit of one log; None where it is not served there. Raises CouldNotRun."""
-    note = url.checkpoint()
-    if note is None:
-        return None
-    report = LogReport(department.id, known.origin, 0, chain_asked=True, anchored_size=max(known.anchored, default=0))
+    place = place or Place(RemoteState(), "")
     try:
-        # 1
-        checkpoint, _ = open_checkpoint_by(note, known.keys.log)
+        newest = url.checkpoint()
+    except NotServed as error:
+        report = LogReport(department.id, known.origin, 0, chain_asked=True)
+        report.add("not-served", "checkpoint", str(error))
+        return report
+    if newest is None:
+        return None
+    before = place.read()
+    if before is not None and before.done:
+        return before.report
+    note = newest if before is None else before.note
+    report = before.report if before is not None else _begun(department, known)
+    checkpoint = _open(report, note, known)
+    if checkpoint is None:
+        return report
+    if before is None:
+        report.size, report.checkpoints = checkpoint.size, 1
+        _check_witnesses(report, note, checkpoint, known)
+    # 2
+    end = _open(report, newest, known) if newest != note else checkpoint
+    if end is not None and report.anchored_size > end.size:
+        sentence = f"size {end.size:,} is served as the newest, the chain holds {report.anchored_size:,}"
+        report.add("rolled-back", f"size {end.size}", sentence, end.size)
+    progress = begin(LogRow(0, department.id, known.origin, checkpoint.size, checkpoint.root, None))
+    audit = _UrlAudit(url, report, checkpoint, known, seed)
+    try:
+        if sample is None:
+            audit.full(progress, before, lambda progress_so_far: place.keep(note, progress_so_far))
+        else:
+            audit.sampled(sample, seed, progress)
+        audit.check_end(known)
+    except NotProven as error:
+        report.add("not-served", f"checkpoint {checkpoint.size}", str(error))
+    except Malformed as error:
+        report.add("not-served", f"checkpoint {checkpoint.size}", str(error))
+    if sample is None:
+        place.keep(note, Kept(note, report, done=True))
+    return report
+
+
+def _begun(department: Department, known: Known) -> LogReport:
+    newest = max(known.anchored, default=0)
+    return LogReport(department.id, known.origin, 0, chain_asked=True, anchored_size=newest)
+
+
+def _open(report: LogReport, note: bytes, known: Known) -> Checkpoint | None:
+    """1: the checkpoint, or a finding."""
+    try:
+        checkpoint, _ = known.keys.open(note)
         if checkpoint.origin != known.origin:
             raise Malformed("checkpoint", "is of another log")
     except YunxiError as error:
         report.add("checkpoint-changed", "checkpoint", f"the checkpoint that is served: {error}", 0)
-        return report
-    report.size, report.checkpoints = checkpoint.size, 1
-    _check_witnesses(report, note, checkpoint, known)
-    # 2
-    if report.anchored_size > checkpoint.size:
-        sentence = f"size {checkpoint.size:,} is served as the newest, the chain holds {report.anchored_size:,}"
-        report.add("rolled-back", f"size {checkpoint.size}", sentence, checkpoint.size)
-    progress = begin(LogRow(0, department.id, known.origin, checkpoint.size, checkpoint.root, None))
-    audit = _UrlAudit(url, report, checkpoint, known)
-    try:
-        if sample is None:
-            audit.full(progress)
-        else:
-            audit.sampled(sample, seed, progress)
-    except NotProven as error:
-        report.add("not-served", f"checkpoint {checkpoint.size}", str(error))
-    return report
+        return None
+    return checkpoint
 
 
 def _check_witnesses(report: LogReport, note: bytes, checkpoint: Checkpoint, known: Known) -> None:
@@ -239,7 +345,7 @@ def _check_witnesses(report: LogReport, note: bytes, checkpoint: Checkpoint, kno
 class _UrlAudit:
     """Reads one log over its URL and adds what does not fit to the report."""
 
-    def __init__(self, url: LogUrl, report: LogReport, checkpoint: Checkpoint, known: Known) -> None:
+    def __init__(self, url: LogUrl, report: LogReport, checkpoint: Checkpoint, known: Known, seed: int) -> None:
         self._url = url
         self._report = report
         self._checkpoint = checkpoint
@@ -248,13 +354,21 @@ class _UrlAudit:
         self._newest_time = 0
         self._open = True
         self._anchors = sorted(size for size in known.anchored if size <= checkpoint.size)
+        with_receipts = self._anchors[-1] if self._anchors and known.trust is not None else 0
+        self._asked = frozenset(draw(with_receipts, RECEIPTS, f"{seed}/receipts/{known.origin}"))
+        self._verifier = Verifier(known.trust) if with_receipts and known.trust is not None else None
 
-    def full(self, progress: Callable[[int], None]) -> None:
-        """3 and 4, all of it."""
+    def full(self, progress: Callable[[int], None], before: Kept | None, keep: Callable[[Kept], None]) -> None:
+        """3, 4 and 5, all of it; goes on after what was done `before`."""
         edge, size = Edge(), self._checkpoint.size
         stops = set(self._anchors)
         upper: dict[tuple[int, int], TileWrite] = {}
-        for tile in range(-(-size // TILE_WIDTH)):
+        if before is not None:
+            edge = Edge.load(before.size, before.edge)
+            upper = {(write.level, write.index): write for write in before.upper}
+            self._newest_time, self._open = before.newest_time, before.open
+            progress(before.size)
+        for tile in range(edge.size // TILE_WIDTH, -(-size // TILE_WIDTH)):
             start = tile * TILE_WIDTH
             leaves = self._leaves(tile, min(TILE_WIDTH, size - start))
             last = start + len(leaves)
@@ -268,6 +382,10 @@ class _UrlAudit:
             for place in [place for place, write in upper.items() if write.width == TILE_WIDTH]:
                 self._check_upper(upper.pop(place))
             progress(len(leaves))
+            if (tile + 1) % KEEP_TILES == 0 and edge.size < size:
+                # die here: the next run begins behind this tile
+                so_far = list(upper.values())
+                keep(Kept(b"", self._report, edge.size, edge.tiles, so_far, self._newest_time, self._open))
         for write in upper.values():
             self._check_upper(write)
         if edge.root() != self._checkpoint.root:
@@ -296,6 +414,53 @@ class _UrlAudit:
         if view.root() != root:
             sentence = "the checkpoint that is served does not have the root that the served tiles give"
             self._report.add("checkpoint-differs", f"checkpoint {size}", sentence, size)
+
+    def check_end(self, known: Known) -> None:
+        """6: what is served now has all that was served at first."""
+        newest = self._url.checkpoint()
+        if newest is None:
+            raise NotServed("the checkpoint is not served any more")
+        end = _open(self._report, newest, known)
+        if end is None or end == self._checkpoint:
+            return
+        begun, where = self._checkpoint, f"checkpoint {end.size}"
+        if end.size < begun.size:
+            sentence = f"the log shrank while it was read, from {begun.size:,} to {end.size:,} entries"
+            self._report.add("rolled-back", where, sentence, end.size)
+            return
+        try:
+            path = consistency_path(begun.size, end.size, self._url) if end.size > begun.size else []
+            verify_consistency(begun.size, begun.root, end.size, end.root, path)
+        except (ConsistencyInvalid, ValueError):
+            sentence = f"the log's key signed two histories: size {end.size:,} does not continue size {begun.size:,}"
+            self._report.add("split-view", where, sentence, end.size)
+
+    def _check_receipt(self, index: int, statement: bytes, record_id: str) -> None:
+        """5, for one record."""
+        if self._verifier is None or any(notice.kind == "receipts-closed" for notice in self._report.notices):
+            return
+        where = f"receipt of entry {index}"
+        try:
+            data = self._url.receipt(record_id)
+            if data is None and not self._report.receipts:
+                sentence = "receipts are not for this caller, so none was checked: ask as an auditor of the department"
+                self._report.add("receipts-closed", "receipts", sentence)
+                return
+            if data is None:
+                raise NotServed("it is withheld, and others are served")
+            logged = self._verifier.verify(statement + b"~", data).logged
+            if logged is None or logged.index != index:
+                raise NotServed("it is the receipt of another entry")
+            anchored = self._known.anchored.get(logged.size)
+            if logged.anchor is not None and (anchored is None or anchored.root != logged.root):
+                raise NotServed(f"it names an anchor of size {logged.size:,} that the chain does not have so")
+        except CouldNotRun:
+            raise
+        except YunxiError as error:
+            sentence = f"the receipt of record {record_id}: {error}"
+            self._report.add("receipt-wrong", where, sentence, index, record_id)
+            return
+        self._report.receipts += 1
 
     def _leaves(self, tile: int, width: int, only: set[int] | None = None) -> list[bytes]:
         """The hashes of a tile, after its statements were held against them, where they may be read."""
@@ -329,6 +494,8 @@ class _UrlAudit:
             self._report.add("statement-changed", where, f"the statement at index {index:,}: {error}", index)
             return
         name = claimed.record_id
+        if index in self._asked:
+            self._check_receipt(index, data, name)
         self._newest_time = max(self._newest_time, claimed.issued_at)
         if not key.valid_at(claimed.issued_at):
             sentence = f"record {name} is dated outside the interval in which its key was registered"

@@ -100,15 +100,6 @@ def write_pdf(report: AuditReport) -> bytes:
     from ledger.paper.sheet import Sheet
 
     value = report.value
-    sheet = Sheet(Bilingual("审计报告", "Audit report"), f"{value['consortium']} · {value['auditor']}")
-    sheet.title(Bilingual("审计报告", "Audit report"))
-    sheet.paragraph(Strong(Bilingual(*_VERDICTS[value["verdict"]])))
-    if value["chain_problem"]:
-        sheet.paragraph(
-            Bilingual("链无法查询，未与链比对。", f"The chain could not be asked: {value['chain_problem']}")
-        )
-    sheet.paragraph(Bilingual(*_scope(value)))
-    sheet.heading(Bilingual("日志", "Logs"))
     columns = (
         Column(Bilingual("部门", "Department"), 36),
         Column(Bilingual("记录数", "Entries"), 24),
@@ -118,8 +109,6 @@ def write_pdf(report: AuditReport) -> bytes:
         Column(Bilingual("见证签名", "Cosignatures"), 22),
         Column(Bilingual("发现", "Findings"), 22),
     )
-    sheet.table(columns, [_log_row(log) for log in value["logs"]])
-    sheet.heading(Bilingual("发现（按首要原因）", "Findings, by cause"))
     wide = (
         Column(Bilingual("级别", "Severity"), 22),
         Column(Bilingual("位置", "Where"), 44),
@@ -127,13 +116,24 @@ def write_pdf(report: AuditReport) -> bytes:
         Column(Bilingual("后果", "Follows"), 24),
     )
     none = Bilingual("没有。", "None.")
-    sheet.table(wide, [_cause_row(cause) for cause in value["causes"]], empty=none)
-    sheet.heading(Bilingual("提示", "Notices"))
-    sheet.table(wide[:3], [_cause_row(each)[:3] for each in value["notice_list"]], empty=none)
-    sheet.heading(Bilingual("报告摘要值", "Digest of report.json"))
-    sheet.paragraph(Hash(report.sha256))
     stream = BytesIO()
-    sheet.write(stream)
+    subject = f"{value['consortium']} · {value['auditor']}"
+    with Sheet(stream, Bilingual("审计报告", "Audit report"), subject) as sheet:
+        sheet.title(Bilingual("审计报告", "Audit report"))
+        sheet.paragraph(Strong(Bilingual(*_VERDICTS[value["verdict"]])))
+        if value["chain_problem"]:
+            sheet.paragraph(
+                Bilingual("链无法查询，未与链比对。", f"The chain could not be asked: {value['chain_problem']}")
+            )
+        sheet.paragraph(Bilingual(*_scope(value)))
+        sheet.heading(Bilingual("日志", "Logs"))
+        sheet.table(columns, [_log_row(log) for log in value["logs"]])
+        sheet.heading(Bilingual("发现（按首要原因）", "Findings, by cause"))
+        sheet.table(wide, [_cause_row(cause) for cause in value["causes"]], empty=none)
+        sheet.heading(Bilingual("提示", "Notices"))
+        sheet.table(wide[:3], [_cause_row(each)[:3] for each in value["notice_list"]], empty=none)
+        sheet.heading(Bilingual("报告摘要值", "Digest of report.json"))
+        sheet.paragraph(Hash(report.sha256))
     return stream.getvalue()
 
 

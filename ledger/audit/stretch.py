@@ -10,24 +10,24 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from sqlalchemy import Connection, LargeBinary, Table, select, union_all
+from sqlalchemy import Connection, LargeBinary, String, Table, func, select, union_all
 from sqlalchemy import cast as sql_cast
 
-from ledger.audit.bench import STRETCH, Bench, Claim, OldKey, Stop, Stretch
+from ledger.audit.bench import STRETCH, Bench, Beside, Claim, OldKey, Stop, Stretch
 from ledger.audit.beside import split_view
-from ledger.audit.chain import Location
-from ledger.audit.clocks import AnchorTime, Clocks, Moment, checkpoint_anomalies
+from ledger.audit.chain import Location, in_force
+from ledger.audit.clocks import APART_S, AnchorTime, Clocks, Moment, checkpoint_anomalies
 from ledger.audit.statements import Claimed, StatementReader
 from ledger.audit.vault import VaultAudit
-from ledger.disclosures import SPEAKING
 from ledger.errors import Malformed, NotProven, YunxiError
-from ledger.formats.checkpoint import Checkpoint, open_checkpoint_by
+from ledger.formats.checkpoint import Checkpoint
 from ledger.formats.merkle import leaf_hash
 from ledger.formats.note import VerifierKey
 from ledger.formats.tiles import Edge, TileWrite, tile_path
 from ledger.formats.trust import Key
 from ledger.store.models import (
     anchors,
+    attachments,
     case_entries,
     checkpoints,
     cosignatures,
@@ -46,9 +46,6 @@ STRIDE = 2_048
 
 LATE_S = 3_600
 """How long a batch may have been on its way into the log when its key ended."""
-
-_Beside = tuple[bytes, int]
-"""What stands beside an entry and not in its statement: content mark, and the column that repeats the log's number."""
 
 
 class StretchAudit:
@@ -134,26 +131,30 @@ class StretchAudit:
             leaves += [data[i : i + 32] for i in range(0, len(data), 32)]
         return leaves
 
-    def _beside(self, start: int, end: int) -> dict[int, _Beside]:
-        mark = sql_cast(entries.c.content_mark, LargeBinary)  # SQLite keeps whatever somebody puts there
-        query = select(entries.c.position, mark, entries.c.log).where(self._span(entries.c.position, start, end))
-        return {index_of(position): (mark, number) for position, mark, number in self._connection.execute(query)}
+    def _beside(self, start: int, end: int) -> dict[int, Beside]:
+        here = self._span(attachments.c.position, start, end)
+        query = select(attachments.c.position, func.count()).where(here).group_by(attachments.c.position)
+        blobs = {row[0]: row[1] for row in self._connection.execute(query)}
+        # SQLite keeps whatever somebody puts there
+        mark, key = sql_cast(entries.c.content_mark, LargeBinary), sql_cast(entries.c.key, String)
+        found = select(entries.c.position, mark, key, entries.c.log).where(self._span(entries.c.position, start, end))
+        return {
+            index_of(position): Beside(mark, key, number, blobs.get(position, 0))
+            for position, mark, key, number in self._connection.execute(found)
+        }
 
-    def _check_entry(self, row: EntryRow, stored_leaf: bytes, beside: _Beside, cases: dict[int, str | None]) -> bytes:
+    def _check_entry(self, row: EntryRow, stored_leaf: bytes, beside: Beside, cases: dict[int, str | None]) -> bytes:
         """The leaf hash to go on with: the statement's own, unless the statement is what was changed."""
         self._report.records += 1
-        mark, number = beside
-        if number != self._log.number:
+        if beside.log != self._log.number:
             self._add(row, "entry-changed", f"the row of record {row.record_id} says that it is of another log")
         leaf = leaf_hash(row.statement)
         claimed = self._check_statement(row, verify=self._bench.check_signatures or leaf != stored_leaf)
         if claimed is None:
             return stored_leaf if leaf != stored_leaf else leaf
         self._found.types[claimed.type] += 1
-        if claimed.type in SPEAKING:
-            self._found.exchanges.append(row.index)
         cases[row.index] = claimed.claims.get("case")
-        self._vault.check(row, claimed, mark)
+        self._vault.check(row, claimed, beside)
         return leaf
 
     def _check_statement(self, row: EntryRow, *, verify: bool) -> Claimed | None:
@@ -253,7 +254,7 @@ class StretchAudit:
     def _check_note(self, size: int, note: bytes, anchor: Any) -> Iterator[Claim]:
         where = f"checkpoint {size}"
         try:
-            checkpoint, _ = open_checkpoint_by(note, self._bench.keys.log)
+            checkpoint, vkey = self._bench.keys.open(note)
         except YunxiError as error:
             self._report.add("checkpoint-changed", where, f"the checkpoint of size {size:,}: {error}", size)
             return
@@ -266,6 +267,10 @@ class StretchAudit:
         cosigned = list(self._check_cosignatures(size, note, where))
         here = (checkpoints.c.log == self._log.number) & (checkpoints.c.size == size)
         signed_at = self._connection.scalar(select(checkpoints.c.signed_at).where(here)) or 0
+        interval = self._bench.keys.intervals.get(vkey.public)
+        if interval is not None and not in_force(interval, signed_at, APART_S):
+            sentence = f"the checkpoint of size {size:,} is by a key that was not the log's when it was signed"
+            self._report.add("key-not-valid", where, sentence, size)
         block_time = self._block_time(size, anchor.block_time) if anchor is not None else None
         for kind, said in checkpoint_anomalies(size, signed_at, block_time, cosigned):
             self._report.add(kind, where, said, size)
@@ -288,6 +293,10 @@ class StretchAudit:
                 self._report.add("cosignature-changed", where, sentence, size)
                 continue
             self._report.cosignatures += 1
+            interval = self._bench.witnesses.get(VerifierKey.parse(row.witness).public)
+            if interval is not None and not in_force(interval, found.time, APART_S):
+                sentence = f"{row.witness[:100]} cosigned size {size:,} while its key was not registered"
+                self._report.add("key-not-valid", where, sentence, size)
             yield found.time
 
     def _shown(self, table: Table) -> Any:

@@ -12,23 +12,28 @@ import orjson
 from sqlalchemy import Connection
 
 from ledger.attachments import find_blob, list_blobs, open_attachment
-from ledger.audit.bench import Bench, HoldEvent, Stretch
+from ledger.audit.bench import Bench, Beside, HoldEvent, Stretch
 from ledger.audit.statements import Claimed
 from ledger.crypto.blind import content_key, content_mark
 from ledger.crypto.envelope import check_payload, open_payload, unwrap_data_key
-from ledger.errors import NotProven, RecordRefused, SealedElsewhere, YunxiError
+from ledger.disclosures import SPEAKING
+from ledger.errors import DisclosureInvalid, NotProven, RecordRefused, SealedElsewhere, YunxiError
+from ledger.feeds import probe_key, report_key, withdrawn_key
 from ledger.forgetting import DESTROYED, find_destruction, is_emptied
 from ledger.formats.casefile import DECISION
-from ledger.formats.encoding import b64url_decode
 from ledger.formats.manifest import NAME
 from ledger.formats.merkle import leaf_hash
 from ledger.formats.sdjwt import Presentation, open_disclosures, parse_statement
 from ledger.formats.tiles import tree_root
 from ledger.freeze import case_lines, check_manifest
 from ledger.holds import LIFTED, PLACED, scopes_of
+from ledger.matters import list_key
 from ledger.records import split_disclosures
+from ledger.retention import is_kept
+from ledger.seal import subject_indexes
 from ledger.store.models import position_of
 from ledger.store.reading import EntryRow, StoredTiles, find_entry, read_logs
+from ledger.submission import service_key
 
 _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _CLEAR = ("matter", "case", "inspection", "amends")
@@ -47,8 +52,8 @@ class VaultAudit:
         self._mark_key = content_key(bench.agent.index_key(), bench.log.department)
         self._keks_open: dict[int, bytes] = {}
 
-    def check(self, row: EntryRow, claimed: Claimed, mark: bytes) -> None:
-        """One entry whose statement is good; `mark`: its row's content mark."""
+    def check(self, row: EntryRow, claimed: Claimed, beside: Beside) -> None:
+        """One entry whose statement is good, and what stands beside it."""
         if not row.payload or row.epoch is None or row.wrapped_key is None:
             self._check_forgotten(row)
             return
@@ -59,7 +64,7 @@ class VaultAudit:
             thing = None
             data_key = unwrap_data_key(kek, row.wrapped_key)
             joined = open_payload(data_key, row.payload, row.statement)
-            units = _read_units(split_disclosures(row.statement, joined, claimed.claims["_sd"]))
+            units = _read_units(split_disclosures(row.statement, joined, claimed.claims["_sd"]), row.record_id)
         except SealedElsewhere:
             self._check_unopened(row)
             return
@@ -68,13 +73,59 @@ class VaultAudit:
             return
         self._report.payloads += 1
         record, described = _assemble(claimed.claims, units)
-        if claimed.kid in self._own and mark != self._mark_of(claimed, record, described):
+        if claimed.kid in self._own and beside.mark != self._mark_of(claimed, record, described):
             self._found(row, "mark-changed", f"the content mark of record {row.record_id} is not that of its content")
         for number, members in enumerate(described, 1):
             self._check_attachment(row, number, members, data_key)
+        if beside.blobs > len(described):
+            extra = f"{beside.blobs} attachments are stored for record {row.record_id}, it names {len(described)}"
+            self._found(row, "attachment-unknown", extra)
+        if not self._fits_its_type(row, claimed, record, units, described):
+            return  # nothing that such a record says can be followed
+        if claimed.claims["subj"] != subject_indexes(self._bench.agent.index_key(), record):
+            sentence = f"the blind indexes of record {row.record_id} are not those of its subjects: who asks misses it"
+            self._found(row, "subjects-differ", sentence)
+        wanted = _key_of(claimed.type, record)
+        if wanted is not None and beside.key != wanted:
+            sentence = f"record {row.record_id} stands under key {beside.key[:100]}, and is found under {wanted[:100]}"
+            self._found(row, "key-changed", sentence)
+        if claimed.type in SPEAKING:
+            self._stretch.exchanges.append(row.index)
         self._follow(row, claimed, record)
-        if claimed.type == DECISION and "manifest" in record:
+        if claimed.type == DECISION:
             self._check_manifest(row, claimed, record, len(described), data_key)
+
+    def _fits_its_type(
+        self,
+        row: EntryRow,
+        claimed: Claimed,
+        record: Mapping[str, Any],
+        units: list[tuple[str, dict[str, Any]]],
+        described: list[Mapping[str, Any]],
+    ) -> bool:
+        """Whether the record is one that intake could have taken under the types as their files have them now, which
+        for a version that has sealed records never change."""
+        if self._bench.types is None:
+            return True
+        claims = claimed.claims
+        whole = {"id": row.record_id, "type": claims["type"], "v": claims["v"], "department": claims["iss"], **record}
+        if described:
+            whole["attachments"] = described
+        name = f"{claims['type']} v{claims['v']}"
+        try:
+            kind = self._bench.types.validate(
+                whole, max(row.acknowledged_at / 1000, claimed.issued_at), by_service=True
+            )
+            for unit, members in units:
+                if not unit.startswith(_ATTACHMENT) and not members.keys() <= set(kind.units.get(unit, ())):
+                    raise RecordRefused("schema", f"unit {unit[:40]!r} shows members that the type puts elsewhere")
+        except RecordRefused as error:
+            unknown = error.reason == "unknown-type"
+            said = "of a type that this node does not know" if unknown else f"not one of type {name}"
+            sentence = f"record {row.record_id} is {said}: {error}"
+            self._found(row, "type-unknown" if unknown else "record-invalid", sentence, f"type {name}")
+            return False
+        return True
 
     # -- what a record says of others --
 
@@ -85,14 +136,14 @@ class VaultAudit:
         elif claimed.type == LIFTED:
             self._event("lifted", row, (str(record.get("hold")),))
         elif claimed.type == DESTROYED:
-            self._check_certificate(row, record)
+            self._check_certificate(row, claimed, record)
 
-    def _check_certificate(self, row: EntryRow, record: Mapping[str, Any]) -> None:
+    def _check_certificate(self, row: EntryRow, claimed: Claimed, record: Mapping[str, Any]) -> None:
         name = str(record.get("record"))
-        try:
+        gone = None
+        with suppress(YunxiError):
             gone = find_entry(self._connection, name)
-        except RecordRefused:
-            gone = None
+            claims = parse_statement(gone.statement).payload
         if (
             gone is None
             or gone.log != row.log
@@ -103,13 +154,23 @@ class VaultAudit:
             return
         if not is_emptied(self._connection, gone):
             self._found(row, "not-destroyed", f"record {name} is stored, but {row.record_id} certifies its destruction")
-        covered = scopes_of(name, _claims_of(gone.statement))
+        if is_kept(claims["type"], claims["iat"], claimed.issued_at):
+            sentence = f"record {name} of type {claims['type']} was destroyed, and such records are kept"
+            self._found(row, "kept-destroyed", sentence)
+        if record.get("reason_kind") != "retention" and len({o["id"] for o in record.get("officers", ())}) < 2:
+            sentence = f"certificate {row.record_id} does not name the two officers who decide that a record goes"
+            self._found(row, "certificate-wrong", sentence)
+        covered = scopes_of(name, claims)
         self._event("destroyed", row, (name, *(part for scope in covered for part in scope)))
 
     def _check_manifest(
         self, row: EntryRow, claimed: Claimed, record: Mapping[str, Any], number: int, data_key: bytes
     ) -> None:
         """The manifest of a decision against the log before it. The table of cases is held against the statements."""
+        if "manifest" not in record:
+            sentence = f"decision {row.record_id} froze nothing: it was sealed without the manifest of its case"
+            self._found(row, "manifest-missing", sentence)
+            return
         blob = find_blob(self._connection, position_of(row.log, row.index), number)
         if blob is None:
             return  # named as missing already
@@ -219,11 +280,18 @@ def _lost(row: EntryRow) -> str:
     return "the payload" if row.wrapped_key is None else "the ciphertext (but not the data key)"
 
 
-def _read_units(texts: list[bytes]) -> list[tuple[str, dict[str, Any]]]:
-    """Unit and members of each disclosure, after each was found in its statement."""
+def _read_units(texts: list[bytes], record_id: str) -> list[tuple[str, dict[str, Any]]]:
+    """Unit and members of each disclosure, after each was found in its statement. Raises DisclosureInvalid where one
+    is something else: its sealer held the department's keys, and was no sealer of ours."""
     decode, loads = binascii.a2b_base64, orjson.loads
-    opened = [loads(decode(text.translate(_FROM_URL_SAFE) + b"==")) for text in texts]
-    return [(unit, members) for _, unit, members in opened]
+    try:
+        opened = [loads(decode(text.translate(_FROM_URL_SAFE) + b"==")) for text in texts]
+        found = [(unit, members) for _, unit, members in opened]
+    except (ValueError, TypeError) as error:
+        raise DisclosureInvalid(f"a disclosure of record {record_id} is none: {error}") from error
+    if not all(type(unit) is str and type(members) is dict for unit, members in found):
+        raise DisclosureInvalid(f"a disclosure of record {record_id} is not a unit with its members")
+    return found
 
 
 def _assemble(
@@ -240,7 +308,14 @@ def _assemble(
     return record | {name: claims[name] for name in _CLEAR if name in claims}, described
 
 
-def _claims_of(statement: bytes) -> dict[str, Any]:
-    """The payload of a statement that was found in the log."""
-    claims: dict[str, Any] = orjson.loads(b64url_decode(statement.split(b".")[1].decode("ascii"), "statement"))
-    return claims
+def _key_of(kind: str, record: Mapping[str, Any]) -> str | None:
+    """The key that a record which is looked for by its key stands under; None for all others."""
+    if kind == "feed.report":
+        return service_key(report_key(record["feed"], record["seq"]))
+    if kind == "feed.probe":
+        return service_key(probe_key(record["feed"], record["token_sha256"]))
+    if kind == "feed.withdrawn":
+        return service_key(withdrawn_key(record["feed"], record["record"]))
+    if kind == "matters.published":
+        return service_key(list_key(record["list_version"]))
+    return service_key(f"destroyed/{record['record']}") if kind == DESTROYED else None

@@ -6,7 +6,7 @@ A worker ends when its pipe does, so none outlives the process that asked, howev
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
@@ -16,7 +16,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from ledger.audit.bench import Bench, Stretch
-from ledger.audit.chain import ChainRoots, LogKeys
+from ledger.audit.chain import ChainRoots, Interval, LogKeys
 from ledger.audit.stretch import StretchAudit
 from ledger.errors import CouldNotRun, YunxiError
 from ledger.keks import KekRing
@@ -32,6 +32,7 @@ class Job:
     newest: int | None
     keys: LogKeys
     place: tuple[int, frozenset[str]] | None
+    witnesses: Mapping[bytes, Interval]
     start: int
     end: int
 
@@ -109,6 +110,7 @@ def _audit(node: Node, keks: KekRing, job: Job, check_signatures: bool) -> Stret
     chain = None
     if job.newest is not None:
         chain = ChainRoots(node.connect().evidence_log, job.log.department, job.newest)
-    bench = Bench(job.log, node.agent, keks, node.blobs, job.keys, chain, check_signatures, job.place)
+    known = job.place, node.types, job.witnesses
+    bench = Bench(job.log, node.agent, keks, node.blobs, job.keys, chain, check_signatures, *known)
     with node.database.reading() as connection:
         return StretchAudit(connection, bench, job.start, job.end, lambda _: None).run()

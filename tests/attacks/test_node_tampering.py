@@ -398,7 +398,7 @@ ATTACKS: dict[str, tuple[Callable[[Hands], object], str, int | None, int, str]] 
         run(f"UPDATE checkpoints SET size = 301 WHERE {note_at(FIRST_ANCHOR)}"),
         "cosignature-changed",
         FIRST_ANCHOR,
-        2,
+        3,
         "no checkpoint that they would be of",
     ),
     "an anchor's size": (
@@ -517,7 +517,7 @@ ATTACKS: dict[str, tuple[Callable[[Hands], object], str, int | None, int, str]] 
         8,
         "tile/0/000 differs at byte 224",
     ),
-    "an entry twice, in place of another": (duplicate, "tile-changed", 8, 8, "tile/0/000 differs at byte 256"),
+    "an entry twice, in place of another": (duplicate, "tile-changed", 8, 9, "tile/0/000 differs at byte 256"),
     "an entry beyond the head": (insert_beyond, "entry-beyond-head", SIZE, 1, "1 entries lie beyond"),
     "an entry in the middle, and everything rebuilt": (
         insert_in_the_middle,

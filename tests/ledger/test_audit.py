@@ -43,6 +43,9 @@ class RememberedRoots:
     def root_at(self, size: int) -> bytes | None:
         return self.roots.get(size)
 
+    def sizes(self) -> list[int]:
+        return sorted(self.roots, reverse=True)
+
     def location_of(self, size: int) -> None:
         return None
 

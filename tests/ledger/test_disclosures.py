@@ -63,6 +63,9 @@ DIFFERENT: dict[str, tuple[list[Side], list[str]]] = {
     "another page": ([GIVEN, replace(GOT, page=(*PAGE[:3], 2))], ["not-made", "not-received"]),
     "given twice": ([GIVEN, GOT, GIVEN], ["twice"]),
     "received twice": ([GIVEN, GOT, GOT], ["twice"]),
+    "received before it was given, by clocks that are apart": ([GIVEN, replace(GOT, at=AT - 301)], ["clock-apart"]),
+    "the same, told the other way round": ([replace(GOT, at=AT - 301), GIVEN], ["clock-apart"]),
+    "received a little before it was given": ([GIVEN, replace(GOT, at=AT - 299)], []),
     "gone, but the owner never gave it": ([GONE, GOT], ["not-made"]),
 }
 

@@ -194,7 +194,7 @@ def test_a_certificate_of_another_record_does_not_cover_it(parts: Parts) -> None
     with parts.database.writing() as connection:
         row = {"position": position_of(1, 1), "by_position": position_of(1, done.by_index)}
         connection.execute(insert(destructions).values(row))
-    assert kinds(parts) == {"payload-missing": 1}
+    assert kinds(parts) == {"payload-missing": 1, "destruction-differs": 1}
 
 
 @pytest.mark.parametrize("by", [0, 2, 77], ids=["an earlier record", "an ordinary record", "no record"])
@@ -203,7 +203,7 @@ def test_what_is_no_certificate_does_not_cover_it(parts: Parts, by: int) -> None
     wiped(parts, 1)
     with parts.database.writing() as connection:
         connection.execute(insert(destructions).values(position=position_of(1, 1), by_position=position_of(1, by)))
-    assert kinds(parts) == {"payload-missing": 1}
+    assert kinds(parts) == {"payload-missing": 1, "destruction-differs": 1}
 
 
 def test_a_destroyed_record_whose_key_came_back_is_found(parts: Parts) -> None:
