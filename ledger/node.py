@@ -146,7 +146,7 @@ def create_node(
     addresses = _find_consortium(chain_url_or_embedded, join, consortium) if join else None
     opened = Database(_database_url(directory, database))
     # whatever can be refused was asked before this line, so a refusal leaves nothing behind
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # node.toml and database may hold secrets
     schema.upgrade(opened)
     opened.close()
     agent = FileKeyAgent.create(directory / "keys", joining=join is not None)

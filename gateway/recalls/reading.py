@@ -113,11 +113,12 @@ def stale(
     return found
 
 
-def is_recipient(connection: Connection, owner: str, notice: str, department: str) -> bool:
-    """Whether the owner's log says that the department must hear of the notice."""
-    c = recall_notices.c
+def is_recipient(connection: Connection, owner: str, notice: str, record: str, department: str) -> bool:
+    """Whether the owner's log says that the notice is about this record and the department must hear of it."""
+    c, r = recall_notices.c, recalls.c
     here = (c.log == _log(connection, owner)) & (c.notice == notice) & (c.department == department)
-    return connection.scalar(select(c.log).where(here)) is not None
+    about = (r.log == c.log) & (r.notice == c.notice) & (r.record_id == record)
+    return connection.scalar(select(c.log).join(recalls, about).where(here)) is not None
 
 
 def open_counts(connection: Connection) -> dict[str, dict[str, int]]:

@@ -148,7 +148,7 @@ def hear_acknowledged(site: Site, to: str, shown: Shown) -> None:
         raise Problem("reference-invalid", "the record acknowledges no recall of this department")
     site.projector.catch_up([to])
     with site.database.reading() as connection:
-        if not reading.is_recipient(connection, to, said.get("notice", ""), shown.department):
+        if not reading.is_recipient(connection, to, said.get("notice", ""), said.get("record", ""), shown.department):
             raise Problem("reference-invalid", "the record acknowledges what the department was not told")
     record = {
         "type": ACKNOWLEDGED, "v": 1, "occurred_at": instant(site.clock()), "role": "owner",

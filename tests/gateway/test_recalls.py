@@ -13,6 +13,7 @@ from sqlalchemy import delete, select, update
 from gateway.notices.models import tellings
 from gateway.recalls.models import recall_answers, recall_notices, recalls, received_recalls
 from ledger.node import Node
+from ledger.submission import Acknowledged, Submission
 from tests.fixtures.exchange import LEAD, OTHER, OWNER, Exchange, exchange, make_node, reopened, until
 from tests.fixtures.gateway import Gateway, serving
 from tests.fixtures.nodes import end_chain
@@ -199,6 +200,21 @@ def test_a_recipient_cannot_acknowledge_for_another(world: Exchange) -> None:
     for by in (OTHER, OWNER):
         answer = world.gateway.client(by).post("/v1/recalls/acknowledgements", json={"to": OWNER, "record": shown})
         assert answer.status_code == 422, by
+
+
+def test_an_acknowledgement_belongs_to_the_record_that_the_notice_is_about(world: Exchange) -> None:
+    record, _ = disclosed(world, "about-this")
+    other, _ = disclosed(world, "about-that")
+    notice = recall(world, record)["id"]
+    until(lambda: received(world, notice))
+    said = {"type": "recall.acknowledged", "v": 1, "occurred_at": NOW, "role": "recipient", "notice": notice}
+    said |= {"owner": OWNER, "recipient": LEAD, "record": other, "done": "not-used"}
+    made_up = world.site.node.intake.submit(LEAD, [Submission("made up", said, by_service=True)])[0]
+    assert isinstance(made_up, Acknowledged)
+    body = {"to": OWNER, "record": notice_of(world, made_up.record_id)}
+    answer = world.gateway.client(LEAD).post("/v1/recalls/acknowledgements", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "reference-invalid")
+    assert states(world, notice) == {LEAD: "received"}
 
 
 def rows(world: Exchange) -> list[Any]:
