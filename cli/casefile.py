@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,6 @@ from cli.frame import (
     ask_secret,
     counted,
     err,
-    not_written,
     open_node,
     print_json,
     read_bounded,
@@ -108,24 +108,24 @@ def open_sealed_case_file(
 ) -> None:
     """Decrypt a case file that was sealed to a court's key. Its passphrase is asked for."""
     from ledger.casefile.sealing import open_case_file, open_key
-    from ledger.store.blobs import CHUNK_BYTES
+    from ledger.casefile.spool import CHUNK_BYTES
+    from ledger.casefile.working import give_name, working_files
 
     if output.exists():
         raise CouldNotRun(f"{output} is there already: name another file")
+    if not output.parent.is_dir():
+        raise CouldNotRun(f"there is no directory {output.parent}: make it first")
     opened = open_key(key, ask_secret(KEY_VARIABLE, f"Passphrase of {key}"))
-    working = output.with_name(f".{output.name}.part")
     try:
-        with file.open("rb") as source, working.open("xb") as target:
-            target.writelines(open_case_file(opened, iter(lambda: source.read(CHUNK_BYTES), b"")))
-        working.rename(output)
-    except FileExistsError as error:
-        raise CouldNotRun(f"{working} is left from a run that was cut off: delete it") from error
-    except FileNotFoundError as error:
-        raise CouldNotRun(f"{file} is not there, or {output.parent} is no directory") from error
+        source = file.open("rb")
     except OSError as error:
-        raise not_written(output, error) from error
-    finally:
-        working.unlink(missing_ok=True)
+        raise CouldNotRun(f"{file} cannot be read: {error.strerror}") from error
+    with source, working_files(output) as new:
+        target = new()
+        target.writelines(open_case_file(opened, iter(lambda: source.read(CHUNK_BYTES), b"")))
+        target.flush()
+        os.fsync(target.fileno())
+        give_name(Path(target.name), output)
     say(f"Wrote {output}. Verify it: yunxi casefile verify {output} --trust trust.json")
 
 

@@ -57,8 +57,9 @@ def sign_at(connection: Connection, log: LogRow, size: int, signer: Signer, now:
 def cosigned_note(connection: Connection, log: int, signed: SignedCheckpoint) -> bytes:
     """The checkpoint's note with every cosignature that witnesses gave to it so far."""
     here = (cosignatures.c.log == log) & (cosignatures.c.size == signed.checkpoint.size)
-    lines = connection.scalars(select(cosignatures.c.line).where(here).order_by(cosignatures.c.witness)).all()
-    return add_signatures(signed.note, lines)
+    # sorted here: databases differ in how they order text, and the same state is to give the same receipts
+    kept = sorted((each.witness, each.line) for each in connection.execute(select(cosignatures).where(here)))
+    return add_signatures(signed.note, [line for _, line in kept])
 
 
 def lock_log(connection: Connection, number: int) -> None:

@@ -41,6 +41,13 @@ _PAGES = (RECEIVED, MADE)
 """Their attachments are pages of presentations, which stand in the case file as items of their own."""
 
 
+_STATES = {
+    "waiting": ("未能取得其数据：尚未答复", "its records did not arrive: it has not answered yet"),
+    "unreachable": ("未能取得其数据：联系不上其系统", "its records did not arrive: its system cannot be reached"),
+    "damaged": ("未能取得其数据：收到的有损坏", "its records did not arrive: what came was damaged"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class File:
     """An attachment that a shown unit names; `given`: its bytes go into the case file."""
@@ -98,7 +105,9 @@ def find_log(connection: Connection, case: str, department: str | None) -> LogRo
         raise CouldNotRun(f"there is no log of department {department!r} on this node: see `yunxi status`")
     having = [log for log in found if size_of(connection, log.number, case, log.size)]
     if not having:
-        raise CouldNotRun(f"no record of this node carries the case number {case!r}: compare the number, sign for sign")
+        raise CouldNotRun(
+            f"no record of this node carries the case number {case[:100]!r}: compare the number, sign for sign"
+        )
     if len(having) > 1:
         names = ", ".join(log.department for log in having)
         raise CouldNotRun(f"several departments have a case {case!r} ({names}): name one with --department")
@@ -278,13 +287,16 @@ class Gathering:
             self._taking_part = set(members.get("participants", ())) - {self._log.department}
         elif kind == MISSING:
             self._state(
-                members["participant"], "participant-missing", "未能取得其数据", "its records did not arrive", members
+                members["participant"],
+                "participant-missing",
+                *_STATES.get(members["state"], ("未能取得其数据", "its records did not arrive")),
+                members,
             )
         elif kind == REFUSED and members["role"] == "requester" and "owner" in members:
             self._state(
                 members["owner"],
                 "participant-refused",
-                "其数据被拒",
+                "其数据被拒绝提供或者被拒收",
                 "what it gave, or would not give, was refused",
                 members,
             )
@@ -293,7 +305,7 @@ class Gathering:
         code = members.get("code", "unknown")
         self._heard.add(department)
         self._states[department] = Gap(
-            kind, department, None, f"{department}：{zh}（{code}）", f"{department}: {en} ({code})"
+            kind, department, None, f"{department}：{zh}（原因代码 {code}）", f"{department}: {en} (code {code})"
         )
 
     def _receive(self, connection: Connection, record_id: str, members: Mapping[str, Any]) -> None:

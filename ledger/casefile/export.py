@@ -1,7 +1,7 @@
 """Exporting a case file, of any size, in constant memory but for a small object an item.
 
     1. Ask what can be refused: case, state, keys, trusted time, output.   Die here: nothing happened.
-    2. Gather and spool.                                                   Die here: hidden working files stay behind.
+    2. Gather and spool.                                                   Die here: a hidden file stays (`working`).
     3. Write the bag beside the output, sealed to the court if asked for.  Die here: likewise; never under its name.
     4. Seal `casefile.exported`.           Die here: the log says that it was made, and nobody has it.
     5. Give it its name, which nothing had before.
@@ -13,12 +13,9 @@ signature.jws; what is sealed to a court never is the same twice.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import secrets
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +31,7 @@ from ledger.casefile.reveal import Reveal
 from ledger.casefile.sealing import seal_case_file
 from ledger.casefile.spool import CHUNK_BYTES, Piece, Spool
 from ledger.casefile.words import Words
+from ledger.casefile.working import give_name, working_files
 from ledger.errors import (
     AnchorInvalid,
     CouldNotRun,
@@ -42,7 +40,6 @@ from ledger.errors import (
     PayloadInvalid,
     RecordRefused,
     Refusal,
-    StorageFailed,
 )
 from ledger.formats import casefile as names
 from ledger.formats.casefile import CaseAttachment, CaseFile, Decision, Freeze, Gap, Item, TimeToken
@@ -51,9 +48,9 @@ from ledger.formats.manifest import parse_lines
 from ledger.formats.sdjwt import parse_presentation
 from ledger.formats.trust import Trust
 from ledger.interchange import case_uco
+from ledger.keys import Signer
 from ledger.node import Node
 from ledger.record_types import RecordTypes
-from ledger.store.blobs import sync_directory
 from ledger.store.models import anchors
 from ledger.store.reading import LogRow, anchored_size
 from ledger.submission import Outcome, Refused, Submission
@@ -119,11 +116,14 @@ def export(node: Node, submit: SubmitFor, order: Order, target: Path) -> Exporte
         raise CouldNotRun(f"there is no directory {target.parent}: make it first")
     log, at, later = _state_of(node, order)
     require_time(node, log.department)
-    node.agent.statement_signer(log.department, node.clock())
     trust = export_trust(node)
-    with _working(target) as new:
+    # the key that is in force now, which this trust file has: one that is rotated in later would be unknown to it
+    now = int(node.clock())
+    signer = node.agent.statement_signer(log.department, now)
+    trust.statement_key(signer.kid)
+    with working_files(target) as new:
         # 2, 3
-        making = _Making(node, order, log, at, trust, Spool(new()))
+        making = _Making(node, order, log, at, trust, Spool(new()), signer, now)
         finished = new()
         digest = making.write(finished)
         if order.recipient is not None:
@@ -135,7 +135,7 @@ def export(node: Node, submit: SubmitFor, order: Order, target: Path) -> Exporte
         # 4
         record_id = _record(node, submit, order, log, at, making.case, digest)
         # 5
-        _give_name(Path(finished.name), target)
+        give_name(Path(finished.name), target)
     case = making.case
     files = sum(1 for item in case.items for each in item.attachments if each.path is not None)
     return Exported(
@@ -173,13 +173,17 @@ class _Making:
 
     case: CaseFile
 
-    def __init__(self, node: Node, order: Order, log: LogRow, at: int, trust: Trust, spool: Spool) -> None:
+    def __init__(
+        self, node: Node, order: Order, log: LogRow, at: int, trust: Trust, spool: Spool, signer: Signer, now: int
+    ) -> None:
         self._node = node
         self._order = order
         self._log = log
         self._at = at
         self._trust = trust
         self._spool = spool
+        self._signer = signer
+        self._now = now
         self._evidence: dict[Checkpoint, bytes] = {}
         self._times: dict[Checkpoint, list[TimeEvidence]] = {}
         self._manifests: dict[int, bytes] = {}
@@ -196,12 +200,11 @@ class _Making:
         CaseFile.parse(self.case.serialize())  # whatever a record says, no file is made that nobody can read
         bag = BagWriter(target)
         self._add_payload(bag, contents)
-        now = int(self._node.clock())
-        signer = self._node.agent.statement_signer(self._log.department, now)
         organisation = self._trust.department(self._log.department).name["zh"]
         page = html_page().encode()
+        kid, sign = self._signer.kid, self._signer.sign
         return bag.finish(
-            self.case, organisation, readme=readme(self.case), page=page, kid=signer.kid, iat=now, sign=signer.sign
+            self.case, organisation, readme=readme(self.case), page=page, kid=kid, iat=self._now, sign=sign
         )
 
     # -- evidence of chain and time --
@@ -215,8 +218,8 @@ class _Making:
         wanted = {each.checkpoint: each.anchor for each in contents.found if each.checkpoint and each.anchor}
         if node.settings.chain.engine == "embedded":
             zh, en = (
-                "链为单机内嵌链，无验证节点的锚定证据",
-                "the chain is embedded in one node: no validator sealed its blocks",
+                "区块链由制作部门的节点单独运行，没有其他节点的确认，不能独立证明存证时间",
+                "the chain runs on the department's own node alone: no validator confirms when records were sealed",
             )
             yield Gap("chain-embedded", None, None, zh, en)
             return
@@ -327,9 +330,8 @@ class _Making:
         bag.add(names.CUSTODY, self._spool.read(custody), custody.size)
         labels = Labels.of(self._node.types, self._trust)
         bag.add_bytes(names.INDEX_HTML, index_html(self.case, labels))
-        with io.BytesIO() as pdf:
-            write_index_pdf(pdf, self.case, labels)
-            bag.add_bytes(names.INDEX_PDF, pdf.getvalue())
+        pdf = self._spool.write(lambda stream: write_index_pdf(stream, self.case, labels))
+        bag.add(names.INDEX_PDF, self._spool.read(pdf), pdf.size)
         _add_all(bag, {names.manifest_path(n): text for n, text in self._manifests.items()})
         self._add_pieces(bag, {n: each.receipt for n, each in enumerate(contents.found, 1)}, names.receipt_path)
         self._add_pieces(bag, {n: each.presentation for n, each in enumerate(contents.found, 1)}, names.record_path)
@@ -432,47 +434,6 @@ def _record(node: Node, submit: SubmitFor, order: Order, log: LogRow, at: int, c
 
 def _instant(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-# -- working files --
-
-
-@contextmanager
-def _working(target: Path) -> Iterator[Callable[[], BinaryIO]]:
-    """Makes working files beside `target`, readable to nobody else; their names are gone at the end."""
-    made: list[BinaryIO] = []
-
-    def new() -> BinaryIO:
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".part", dir=target.parent)
-        os.close(descriptor)
-        made.append(Path(name).open("r+b"))  # noqa: SIM115  closed below
-        return made[-1]
-
-    try:
-        yield new
-    except OSError as error:
-        raise StorageFailed(
-            f"{target} cannot be written: {error.strerror}; free space: while it is made, a case file "
-            "that is sealed takes twice its size"
-        ) from error
-    finally:
-        for file in made:
-            Path(file.name).unlink(missing_ok=True)
-            with suppress(OSError):  # what was buffered for a full disk
-                file.close()
-
-
-def _give_name(working: Path, target: Path) -> None:
-    """In one step, unless something has the name by now."""
-    try:
-        os.link(working, target)
-    except FileExistsError as error:
-        raise CouldNotRun(f"{target} is there already: a case file is never written over; name another file") from error
-    except PermissionError:  # a disk without links, such as FAT
-        if target.exists():
-            raise CouldNotRun(f"{target} is there already: a case file is never written over; name another") from None
-        working.rename(target)
-    sync_directory(target.parent)
 
 
 def _chunks(file: BinaryIO) -> Iterator[bytes]:

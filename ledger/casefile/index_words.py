@@ -43,8 +43,8 @@ HOW: Final = (
     ),
     Bilingual(
         "在第三步看结论和各项核验，打印附卷。“可以载入笔录的结论”“未能证明的事项”可以直接读入笔录。",
-        "Step 3 shows the verdict and every check: print it. “What can be said” and “What is NOT proven” can be read "
-        "into the record.",
+        'Step 3 shows the verdict and every check: print it. "What can be said" and "What is NOT proven" can be '
+        "read into the record.",
     ),
     Bilingual(
         "与本目录核对案号、部门、项数。核对某一项的，用手机扫本目录末尾该项的二维码（内为文字，不是网址），其记录编号"
@@ -55,6 +55,11 @@ HOW: Final = (
 )
 
 VERDICTS_TITLE: Final = Bilingual("结论是什么意思", "What the verdict means")
+BAD_MEANS: Final = Bilingual(
+    "至少一处不符，并指明文件和项号。先核对信任文件，再请部门重新提交；查明前不宜采信。",
+    "Something does not fit; the file and the item are named. Check the trust file, then ask the department to hand in "
+    "again; do not rely on it before it is explained.",
+)
 VERDICTS: Final = (
     (
         Bilingual("核验通过", "VERIFIED"),
@@ -66,11 +71,7 @@ VERDICTS: Final = (
     ),
     (
         Bilingual("核验不通过", "NOT VERIFIED"),
-        Bilingual(
-            "至少一处不符，并指明文件和项号。先核对信任文件，再请部门重新提交；查明前不宜采信。",
-            "Something does not fit; the file and the item are named. Check the trust file, then ask the department "
-            "to hand in again; do not rely on it before it is explained.",
-        ),
+        BAD_MEANS,
     ),
     (
         Bilingual("未能核验", "Could not run"),
@@ -93,6 +94,7 @@ DEPARTMENT: Final = Bilingual("提交部门", "Department")
 CONSORTIUM: Final = Bilingual("联盟", "Consortium")
 FOR: Final = Bilingual("提交给", "Made for")
 COVERS: Final = Bilingual("内容", "Contents")
+AS_OF: Final = Bilingual("最后存证", "Last sealed")
 TRUST_COPY: Final = Bilingual("trust.json 副本", "copy")
 TRUST_WARNING: Final = Bilingual("SHA-256，仅供参考，见第 3 步", "SHA-256, for information only, see step 3")
 NOT_STATED: Final = Bilingual("未载明", "not stated")
@@ -115,7 +117,7 @@ EVIDENCE_BEFORE: Final = Bilingual(
 )
 BEFORE_NOTE: Final = Bilingual(
     "决定签署时已将下列证据的清单固定，见“决定及其固定的清单”。",
-    "Signing the decision froze the list of these; see “Decisions and what they froze”.",
+    'Signing the decision froze the list of these; see "Decisions and what they froze".',
 )
 EVIDENCE_AFTER: Final = Bilingual(
     "证据清单（二）：决定作出以后的证据", "List of evidence 2: what came after the decision"
@@ -144,6 +146,17 @@ ITEMS_NOTE: Final = Bilingual(
     "二维码内为文字：案号、项号、记录编号、叶哈希，与右侧所列相同。",
     "Each code holds text: case, item, record id and leaf hash, the same as printed beside it.",
 )
+SIGNED: Final = Bilingual(
+    "提交部门（签名或者盖章）：____________________        提交日期：________年____月____日",
+    "Department (signature or seal), date handed in",
+)
+REPLACED: Final = Bilingual(
+    "〔U+…〕代表本目录字体没有的字，或者不可见、会改变书写方向的字符，“U+”后为其统一码（Unicode）编号。原文见核验页和"
+    "index.html。",
+    "〔U+…〕 stands for a character that the font of these pages does not have, that is unseen or that turns the "
+    "direction of writing; its Unicode number follows. The verifier and index.html show the text itself.",
+)
+AS_ITEMS: Final = Bilingual("所载记录在本卷宗内另列为项", "its records are items of their own")
 FORGOTTEN: Final = Bilingual(
     "内容已依法销毁，仅能证明其存在", "content destroyed under the law; only its existence is proven"
 )

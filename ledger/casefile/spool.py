@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -33,6 +33,13 @@ class Spool:
             size += len(chunk)
         self._end = start + size
         return Piece(start, size)
+
+    def write(self, writer: Callable[[BinaryIO], None]) -> Piece:
+        """Keeps what `writer` writes to the stream that it is handed; meanwhile nothing else is put or read."""
+        start = self._file.seek(self._end)
+        writer(self._file)
+        self._end = self._file.tell()
+        return Piece(start, self._end - start)
 
     def get(self, piece: Piece) -> bytes:
         """A piece, whole."""

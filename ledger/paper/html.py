@@ -21,15 +21,19 @@ h1 { font-size: 1.7rem; margin: 0 0 .8rem; } h2 { font-size: 1.2rem; margin: 2.2
 h1 small, h2 small { display: block; font-weight: 400; }
 small, .en { color: #555; font-size: .85em; } .en { display: block; }
 .strong { font-weight: 700; color: #8a1500; } .strong .en { font-weight: 400; color: inherit; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; } @media screen { .wide { min-width: 46rem; } }
 table { border-collapse: collapse; width: 100%; }
 th, td { border-bottom: 1px solid #ccc; padding: .4rem .5rem; text-align: left; vertical-align: top; }
-th { background: #eee; white-space: nowrap; }
-td > div, p { unicode-bidi: isolate; overflow-wrap: anywhere; white-space: pre-line; }
+thead th { background: #eee; white-space: nowrap; }
+tbody th { font-weight: 400; min-width: 6.5rem; }
+td > div, th > div, p { unicode-bidi: isolate; overflow-wrap: anywhere; white-space: pre-line; }
 code { font-size: .8em; overflow-wrap: anywhere; }
 img { image-rendering: pixelated; width: 8rem; }
-a { color: #0a4b8f; } ol li { margin: .4rem 0; } nav { columns: 2; } nav a { display: block; }
-@media print { nav { display: none; } .scroll { overflow: visible; } }
+a { color: #0a4b8f; } ol li { margin: .4rem 0; }
+nav { columns: 20rem; margin: 0 0 1rem; } nav a { display: block; padding: .15rem 0; }
+@page { margin: 14mm; @bottom-center { content: counter(page) " / " counter(pages); font-size: 9pt; } }
+@media print { nav { display: none; } .scroll { overflow: visible; } tr, li { break-inside: avoid; }
+  h2 { break-after: avoid; } a { color: inherit; text-decoration: none; } }
 """
 
 _POLICY = "default-src 'none'; style-src {style}; img-src data:; base-uri 'none'; form-action 'none'"
@@ -45,13 +49,13 @@ class HtmlPage:
 
     def title(self, text: Bilingual) -> None:
         """The document's name, large."""
-        self._parts.append(f"<h1>{_text(text.zh)} <small>{_text(text.en)}</small></h1>\n")
+        self._parts.append(f'<h1>{_text(text.zh)} <small lang="en">{_text(text.en)}</small></h1>\n')
 
     def heading(self, text: Bilingual) -> None:
         """A heading; the list of contents leads to it."""
         self._headings.append(text)
         number = len(self._headings)
-        self._parts.append(f'<h2 id="s{number}">{_text(text.zh)} <small>{_text(text.en)}</small></h2>\n')
+        self._parts.append(f'<h2 id="s{number}">{_text(text.zh)} <small lang="en">{_text(text.en)}</small></h2>\n')
 
     def paragraph(self, *parts: Part) -> None:
         """Text over the whole width."""
@@ -63,13 +67,18 @@ class HtmlPage:
 
     def table(self, columns: Sequence[Column], rows: Rows, *, empty: Bilingual | None = None) -> None:
         """A table; `empty` is said where there are no rows."""
-        body = [_row(row) for row in rows]
+        named = any(column.title.zh for column in columns)
+        body = [_row(row, headed=not named) for row in rows]
         if not body:
             self.paragraph(*([empty] if empty else []))
             return
-        head = "".join(f"<th>{_part(column.title)}</th>" for column in columns)
-        thead = f"<thead><tr>{head}</tr></thead>" if any(column.title.zh for column in columns) else ""
-        self._parts += [f'<div class="scroll"><table>{thead}<tbody>\n', *body, "</tbody></table></div>\n"]
+        head = "".join(f'<th scope="col">{_part(column.title)}</th>' for column in columns)
+        thead = f"<thead><tr>{head}</tr></thead>" if named else ""
+        # a narrow screen moves it sideways, by keyboard too
+        label = _text(self._headings[-1].zh if self._headings else self._name)
+        region = f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">'
+        table = '<table class="wide">' if named else "<table>"
+        self._parts += [f"{region}{table}{thead}<tbody>\n", *body, "</tbody></table></div>\n"]
 
     def bytes(self) -> bytes:
         """The finished file, UTF-8."""
@@ -87,8 +96,10 @@ class HtmlPage:
         return "".join([head, first, f"<nav>{links}</nav>\n", *rest, "</body>\n</html>\n"]).encode()
 
 
-def _row(row: Sequence[Cell]) -> str:
-    return "<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>\n"
+def _row(row: Sequence[Cell], *, headed: bool) -> str:
+    """`headed`: the first cell says what the row is."""
+    first = f'<th scope="row">{_cell(row[0])}</th>' if headed else f"<td>{_cell(row[0])}</td>"
+    return f"<tr>{first}" + "".join(f"<td>{_cell(cell)}</td>" for cell in row[1:]) + "</tr>\n"
 
 
 def _cell(cell: Cell) -> str:

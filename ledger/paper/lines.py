@@ -8,20 +8,48 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 MAX_TEXT = 20_000
 """Characters of one text; the rest is counted, not printed."""
+
+MARK = "〔U+"
+"""How a replacement begins."""
 
 _NOT_FIRST = frozenset("，。、；：！？）》」』】〕〉”’…—·,.;:!?)]}%％")
 _NOT_LAST = frozenset("（《「『【〔〈“‘([{")
 _WIDE = frozenset("WF")
 
 
+_MARKS = 8
+"""Marks on one letter; no script puts more there."""
+
+
 def printable(text: str, has_glyph: Callable[[int], bool]) -> str:
     """The text with a visible replacement, such as 〔U+202E〕, for each character that is unseen, steers the direction
-    of writing or has no glyph. Line feeds stay; a tab becomes a space. Never raises."""
-    shown = "".join(_shown(character, has_glyph) for character in text[:MAX_TEXT])
+    of writing, has no glyph, or is a mark that stands on no letter or on a heap of others. Line feeds stay; a tab
+    becomes a space. Never raises.
+
+    `has_glyph` is asked about each character but those of ASCII, which every font has."""
+    if len(text) <= MAX_TEXT and text.isascii() and text.isprintable():
+        return text
+    shown = "".join(_each_shown(text[:MAX_TEXT], has_glyph))
     return shown if len(text) <= MAX_TEXT else f"{shown}…〔+{len(text) - MAX_TEXT:,}〕"
+
+
+def _each_shown(text: str, has_glyph: Callable[[int], bool]) -> Iterator[str]:
+    marks = _MARKS  # nothing to stand on yet
+    for character in text:
+        is_mark = character > "\u02ff" and unicodedata.category(character)[0] == "M"
+        marks = marks + 1 if is_mark else 0
+        shown = _code(character) if marks > _MARKS else _shown(character, has_glyph)
+        if character in " \n" or len(shown) > 1:
+            marks = _MARKS
+        yield shown
+
+
+def _code(character: str) -> str:
+    return f"{MARK}{ord(character):04X}〕"
 
 
 def _shown(character: str, has_glyph: Callable[[int], bool]) -> str:
@@ -31,7 +59,7 @@ def _shown(character: str, has_glyph: Callable[[int], bool]) -> str:
         return " "
     # Cc, Cf, Cs, Co, Cn: controls, marks of direction, halves of pairs, private and unassigned; Z*: other spaces
     unseen = unicodedata.category(character)[0] in "CZ" and character != " "
-    return f"〔U+{ord(character):04X}〕" if unseen or not has_glyph(ord(character)) else character
+    return _code(character) if unseen or not has_glyph(ord(character)) else character
 
 
 def break_lines(text: str, width: float, width_of: Callable[[str], float]) -> list[str]:
@@ -44,6 +72,9 @@ def break_lines(text: str, width: float, width_of: Callable[[str], float]) -> li
 
 
 def _wrapped(text: str, width: float, width_of: Callable[[str], float]) -> Iterator[str]:
+    if sum(map(width_of, text)) <= width:
+        yield text.rstrip(" ")
+        return
     line, used = "", 0.0
     for piece in _pieces(text):
         wide = sum(map(width_of, piece))
@@ -75,6 +106,7 @@ def _pieces(text: str) -> Iterator[str]:
         yield text[start:]
 
 
+@lru_cache(maxsize=1 << 16)
 def _may_break(before: str, after: str) -> bool:
     if after in _NOT_FIRST or before in _NOT_LAST or after == " ":
         return after == " " and before != " "

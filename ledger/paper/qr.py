@@ -28,8 +28,10 @@ class QrCode:
         if not 0 < len(data) <= MAX_BYTES:
             raise Malformed("QR code", f"would hold {len(data):,} bytes: it holds from 1 to {MAX_BYTES:,}")
         self.text = text
-        # a fixed mask: weighing all eight takes ten times as long and readers take any
-        self._code = segno.make_qr(data, error="m", boost_error=False, mask=3)
+        # as bytes: some texts of UTF-8 are kanji too, and would come out as those; what is not ASCII is said to be
+        # UTF-8 (ECI 26), else readers guess; a fixed mask: weighing all eight takes ten times as long
+        eci = not text.isascii()
+        self._code = segno.make_qr(data, "m", mask=3, mode="byte", encoding="utf-8", eci=eci, boost_error=False)
 
     @cached_property
     def rows(self) -> tuple[bytes, ...]:

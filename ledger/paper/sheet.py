@@ -1,29 +1,30 @@
 """Pages of a document of record: A4, Chinese first and English below it, page numbers, tables whose rows wrap.
 
-    sheet = Sheet(Bilingual("卷宗目录", "Case file index"), "杭消罚决字〔2026〕第12号")
-    sheet.heading(Bilingual("证据清单", "List of evidence"))
-    sheet.table([Column(Bilingual("编号", "No."), 14), …], rows)
-    sheet.write(stream)
+    with Sheet(stream, Bilingual("卷宗目录", "Case file index"), "杭消罚决字〔2026〕第12号") as sheet:
+        sheet.heading(Bilingual("证据清单", "List of evidence"))
+        sheet.table([Column(Bilingual("编号", "No."), 14), …], rows)
 
 What stands in a document comes from outside, so nothing in it is trusted: see `ledger.paper.lines`. The file says no
-time and has a fixed id: the same calls with the same font give the same bytes. Pages are kept in memory until `write`:
-about 4 KB for a full page of text, 1 KB for a QR code.
+time and has a fixed id: the same calls with the same font (and the same versions of fpdf2, fontTools, Pillow and zlib)
+give the same bytes. Pages are kept in memory until the end: about 4 KB for a full page of text, 1 KB for a QR code.
 """
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import BinaryIO
+from functools import lru_cache
+from types import TracebackType
+from typing import BinaryIO, Self
 
 from fpdf import FPDF
 from fpdf.enums import TextMode, XPos, YPos
 from fpdf.fonts import TTFFont
+from fpdf.prefs import ViewerPreferences
 
-from ledger.paper.fonts import FontFile, find_font
-from ledger.paper.lines import break_lines, printable
+from ledger.paper.fonts import FontFile, check_font, find_font
+from ledger.paper.lines import MARK, break_lines, printable
 from ledger.paper.parts import Bilingual, Cell, Column, Hash, Link, Part, Picture, Rows, Strong
 
 TOP, RIGHT, BOTTOM, LEFT = 19.0, 14.0, 16.0, 24.0
@@ -37,6 +38,10 @@ _LEADING = 1.42
 _POINT = 25.4 / 72
 _PAGES = "{pages}"
 _EPOCH = datetime(1980, 1, 1, tzinfo=UTC)
+_KNOWN = 4_096
+"""Wrapped texts that are kept: titles, names of departments and the like come again and again."""
+_NEEDED = "".join(map(chr, range(0x20, 0x7F))) + "〔〕…，·第页共"
+"""Stands on every page, or in place of what cannot be printed."""
 _INK, _GREY, _RULE, _SHADE = 0, 90, 170, 236
 
 
@@ -67,27 +72,28 @@ _Lines = Sequence[_Line | _Code]
 class _Pages(FPDF):
     """The library's document with our head and foot on every page."""
 
-    def __init__(self, title: str, subject: str, font: FontFile) -> None:
+    def __init__(self, file: FontFile) -> None:
+        """`file` is one that `check_font` lets pass."""
         super().__init__(format="A4")
-        self._head = title, subject
+        self.head = "", ""
         self.set_auto_page_break(False)
         self.alias_nb_pages(_PAGES)
         self.set_margins(LEFT, TOP, RIGHT)
-        self.add_font("paper", "", str(font.path), collection_font_number=font.number)
-        self.set_title(f"{title} {subject}")
         self.set_lang("zh-CN")
         self.set_producer("Yunxi")
         self.set_creation_date(_EPOCH)
+        self.viewer_preferences = ViewerPreferences(display_doc_title=True)
+        self.add_font("paper", "", file.path, collection_font_number=file.number)
 
     @property
-    def font(self) -> TTFFont:
+    def face(self) -> TTFFont:
         """The one font."""
         font = self.fonts["paper"]
         assert isinstance(font, TTFFont)  # we added it ourselves
         return font
 
     def header(self) -> None:
-        title, subject = self._head
+        title, subject = self.head
         self.set_font("paper", size=SMALL)
         self.set_text_color(_GREY)
         self.text(LEFT, TOP - 7, title)
@@ -104,23 +110,35 @@ class _Pages(FPDF):
 
 
 class Sheet:
-    """A document while it is written, from top to bottom."""
+    """A document while it is written, from top to bottom; leaving the `with` block finishes it."""
 
-    def __init__(self, title: Bilingual, subject: str, font: FontFile | None = None) -> None:
-        """`title` and `subject` (a case number, say) stand on every page. Raises CouldNotRun without a font."""
-        found = font or find_font()
-        self._widths: dict[str, float] = {}
-        # a document of its own: what is measured there leaves no glyphs in this one
-        self._ruler = _Pages("", "", found)
-        self._ruler.set_font("paper", size=100)
-        self._glyphs = frozenset(self._ruler.font.cmap)
-        head = self._cut(f"{title.zh} {title.en}", 60), self._cut(subject, 60)
-        self._pdf = _Pages(*head, found)
-        for document in (self._ruler, self._pdf):
-            weakref.finalize(self, document.font.ttfont.close)  # the library reads from it until the end
-        self._y = 0.0
+    def __init__(self, stream: BinaryIO, title: Bilingual, subject: str, font: FontFile | None = None) -> None:
+        """`stream` stays the caller's to close; `title` and `subject` (a case number, say) stand on every page. Raises
+        CouldNotRun without a font, or one that `check_font` refuses."""
+        file = font or find_font()
+        self._stream = stream
+        check_font(file, _NEEDED)
+        self._pdf = _Pages(file)
+        self._face = self._pdf.face
+        self.replaced = False
+        """Whether characters of the text were replaced so far (`ledger.paper.lines.printable`)."""
+        self._wrapped = lru_cache(_KNOWN)(self._wrap_text)
+        self._em = lru_cache(1 << 16)(self._width)
+        self._pdf.head = self._cut(f"{title.zh} {title.en}", WIDTH * 0.4), self._cut(subject, WIDTH * 0.55)
+        self._pdf.set_title(" ".join(self._pdf.head))
         self._pending: list[_Line] = []
+        self._y = TOP
         self._new_page()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self._face.close()  # the library reads from it until the end
 
     @property
     def pages(self) -> int:
@@ -170,10 +188,9 @@ class Sheet:
             self.paragraph(empty)
         self._y += 2
 
-    def write(self, stream: BinaryIO) -> None:
-        """Writes the finished document; nothing can be added any more."""
+    def _finish(self) -> None:
         self._begin(0)
-        stream.write(self._pdf.output())
+        self._pdf.output(self._stream)
 
     # -- rows --
 
@@ -241,37 +258,45 @@ class Sheet:
             if isinstance(line, _Code):
                 wrapped.append(line)
                 continue
-            text, units = printable(line.text, self._glyphs.__contains__), width / (line.size * _POINT)
-            wrapped += [_Line(part, line.size, line.grey, line.bold) for part in break_lines(text, units, self._em)]
+            parts = self._wrapped(line.text, width / (line.size * _POINT))
+            wrapped += [_Line(part, line.size, line.grey, line.bold) for part in parts]
         return wrapped
+
+    def _wrap_text(self, text: str, width: float) -> list[str]:
+        shown = printable(text, self._has)
+        self.replaced |= shown != text and MARK in shown
+        return break_lines(shown, width, self._em)
 
     def _draw(self, line: _Line | _Code, x: float) -> None:
         if isinstance(line, _Code):
             side = line.picture.side
             self._pdf.image(line.picture.code.picture(), x, self._y, side, side)
-        else:
-            self._pdf.set_font("paper", size=line.size)
-            self._pdf.set_text_color(line.grey)
-            if line.bold:
-                # there is one weight: bold is the outline drawn with it
-                with self._pdf.local_context(
-                    text_mode=TextMode.FILL_STROKE, draw_color=line.grey, line_width=line.size / 40
-                ):
-                    self._pdf.text(x, self._y + line.height * 0.74, line.text)
-            else:
-                self._pdf.text(x, self._y + line.height * 0.74, line.text)
+        elif line.text:
+            self._print(line, x)
         self._y += line.height
 
-    def _em(self, character: str) -> float:
-        """A character's width as a part of the size of type."""
-        known = self._widths.get(character)
-        if known is None:
-            known = self._widths[character] = self._ruler.get_string_width(character) / (100 * _POINT)
-        return known
+    def _print(self, line: _Line, x: float) -> None:
+        self._pdf.set_font("paper", size=line.size)
+        self._pdf.set_text_color(line.grey)
+        place = x, self._y + line.height * 0.74, line.text
+        if not line.bold:
+            self._pdf.text(*place)
+            return
+        # there is one weight: bold is the outline drawn with it
+        with self._pdf.local_context(text_mode=TextMode.FILL_STROKE, draw_color=line.grey, line_width=line.size / 28):
+            self._pdf.text(*place)
 
-    def _cut(self, text: str, most: int) -> str:
-        line = printable(text.replace("\n", " "), self._glyphs.__contains__)
-        return line if len(line) <= most else line[: most - 1] + "…"
+    def _has(self, point: int) -> bool:
+        return point in self._face.cmap
+
+    def _width(self, character: str) -> float:
+        """Of a character that the font has, as a part of the size of type."""
+        return float(self._face.cw[ord(character)]) / 1000
+
+    def _cut(self, text: str, width: float) -> str:
+        line = printable(text.replace("\n", " "), self._has)
+        first, *more = break_lines(line, width / (SMALL * _POINT) - 1, self._em)
+        return f"{first}…" if more else first
 
     # -- pages --
 
@@ -285,6 +310,8 @@ class Sheet:
         self._room(height + sum(line.height for line in heading) + 6 if heading else height)
         if heading:
             self._y += 3 if self._y > TOP else 0
+            self._pdf.set_y(self._y)
+            self._pdf.start_section(" ".join(printable(line.text, self._has) for line in heading))
             self._lines(heading, LEFT, WIDTH)
             self._y += 1.5
 

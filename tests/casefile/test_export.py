@@ -6,33 +6,49 @@ import hashlib
 import io
 import json
 import os
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import bagit
 import pytest
 
 from ledger.anchor import Anchorer
-from ledger.casefile.contents import _is_sayable
+from ledger.casefile.contents import Gathering, _is_sayable
 from ledger.casefile.export import Exported, Order, export
 from ledger.casefile.reveal import Reveal
 from ledger.casefile.sealing import create_key, open_case_file, open_key, parse_recipient
 from ledger.casefile.words import Words, parse_list
 from ledger.errors import CouldNotRun, KeyRefused, Malformed, PayloadInvalid, RecordRefused, Refusal
 from ledger.forgetting import Forgetting
-from ledger.formats.casefile import CaseFile
+from ledger.formats.casefile import CaseFile, is_path
 from ledger.formats.sdjwt import parse_presentation
+from ledger.formats.trust import Trust
 from ledger.listing import list_records
 from ledger.node import Node
 from ledger.record_types import BUILT_IN, RecordTypes
-from ledger.submission import Submission
+from ledger.rotation import LEAD_S, rotate_key
+from ledger.submission import AttachmentSource, Refused, Submission
 from ledger.trust import export_trust
 from ledger.verify.casefile import CaseResult, verify_case_file
-from tests.fixtures.cases import BLURRED, CASE, PAPER, PHOTO, SHOWN, FilledCase, fill_case, received, step
+from tests.fixtures.cases import (
+    BLURRED,
+    CASE,
+    MATTER,
+    OFFICERS,
+    PAPER,
+    PHOTO,
+    SHOWN,
+    FilledCase,
+    fill_case,
+    received,
+    step,
+)
 from tests.fixtures.nodes import Built, end_chain
-from tests.fixtures.records import acknowledged
+from tests.fixtures.records import COMPANY, acknowledged
 
 TYPES = RecordTypes.load(BUILT_IN)
 
@@ -398,6 +414,43 @@ def test_a_forgotten_record_stays_as_a_proof(node: Node, tmp_path: Path) -> None
     assert io.BytesIO(bag_of(tmp_path / "case.zip")["data/index.pdf"]).read(4) == b"%PDF"
 
 
+def test_a_case_number_is_one_line_for_everybody(node: Node, tmp_path: Path) -> None:
+    # bagit-py takes a separator of lines for the end of one
+    for n, number in enumerate(("案\u2028二", "案\u2029二")):
+        record = step("note.added", 1, case=number, text="x")
+        [outcome] = node.intake.submit("fire", [Submission(f"line{n}", record)])
+        assert isinstance(outcome, Refused)
+        assert "one line of text" in str(outcome.error)
+
+
+ODD_NUMBERS = (
+    'a/b\\c:"d"<e>|*?',
+    "rtl\u202e\u2067gpj",
+    "👨‍👩‍👧",
+    "../../etc/passwd",
+    "{0}%s{case}",
+    "案" * 100,
+    "\u0301",
+)
+
+
+def test_odd_case_numbers_and_names_of_files_make_good_bags(node: Node, tmp_path: Path) -> None:
+    names = ("A.txt", "a.txt", "CON", "nul.txt", "a/b", "..", "x" * 200, "e\u0301.txt", "é.txt", "\u202egnp.exe", " ")
+    files = tuple(AttachmentSource(b"", name, "text/plain") for name in names if name.strip())
+    numbered = enumerate(ODD_NUMBERS)
+    batch = [Submission(f"odd{n}", step("note.added", 1, case=case, text="x"), files) for n, case in numbered]
+    acknowledged(node.intake.submit("fire", batch))
+    Anchorer(node).round()
+    for number, case in enumerate(ODD_NUMBERS):
+        path, place = tmp_path / f"{number}.zip", tmp_path / str(number)
+        run(node, path, case=case)
+        assert verified(node, path).findings == ()
+        with zipfile.ZipFile(path) as archive:
+            assert all(is_path(name) or "/" not in name for name in archive.namelist())
+            archive.extractall(place)
+        bagit.Bag(str(place)).validate(processes=1)
+
+
 # ---- what another department's record may say ----------------------------------------------------------------------
 
 
@@ -434,3 +487,32 @@ ATTACHMENTS: dict[str, tuple[str, dict[str, Any], bool]] = {
 def test_an_attachment_that_case_json_cannot_name_is_withheld(name: str) -> None:
     unit, members, sayable = ATTACHMENTS[name]
     assert _is_sayable(unit, members) is sayable
+
+
+def test_a_key_that_is_rotated_in_meanwhile_does_not_sign(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a case file is signed with stands in the trust file that is in it, however long making it takes."""
+    ahead = [0.0]
+    directory = built.copy_with_chain(tmp_path / "node")
+    node = Node.open(directory, lambda: time.time() + ahead[0])
+    record = step("case.filed", 1, CASE, cause="x", matter=MATTER, subjects=[COMPANY], officers=OFFICERS)
+    acknowledged(node.intake.submit("fire", [Submission("filed", record)]))
+    Anchorer(node).round()
+    gather = Gathering.gather
+
+    def slowly(self: Gathering) -> Any:
+        rotate_key(node, "fire", "statement")
+        ahead[0] += LEAD_S + 1
+        return gather(self)
+
+    monkeypatch.setattr(Gathering, "gather", slowly)
+    run(node, tmp_path / "case.zip")
+    with zipfile.ZipFile(tmp_path / "case.zip") as archive:
+        enclosed = Trust.parse(archive.read("data/trust.json"))
+    for trust in (enclosed, export_trust(node)):
+        digest = hashlib.sha256(trust.serialize()).hexdigest()
+        with (tmp_path / "case.zip").open("rb") as stream:
+            assert [str(each.error) for each in verify_case_file(trust, stream, digest).findings] == []
+    node.close()
+    end_chain(directory)

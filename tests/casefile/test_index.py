@@ -12,7 +12,7 @@ import pypdfium2
 import pytest
 
 from ledger.casefile.index import Labels, index_html, qr_text, write_index_pdf
-from ledger.casefile.index_words import HOW, NO_GAPS, VERDICTS
+from ledger.casefile.index_words import AS_ITEMS, HOW, NO_GAPS, REPLACED, VERDICTS
 from ledger.formats.casefile import (
     CaseAttachment,
     CaseFile,
@@ -136,15 +136,22 @@ def test_before_and_after_the_decision_stand_apart() -> None:
     text = "".join(pages_of(case_file()))
     lists = text.split("证据清单（一）")[1].split("保管与派生经过")[0]
     before, after = lists.split("证据清单（二）")
-    assert [int(n) for n in re.findall(r"第(\d)份材料", before)] == [2, 3]
+    assert [int(n) for n in re.findall(r"第(\d)份材料", before)] == [2, 3, 4]
     assert [int(n) for n in re.findall(r"第(\d)份材料", after)] == [6]
+
+
+def test_of_several_decisions_the_first_is_meant() -> None:
+    kinds = ("photo.taken", "decision.made", "note.added", "decision.made")
+    text = "".join(pages_of(case_file(*(item(n, kind) for n, kind in enumerate(kinds, 1)))))
+    assert "本案有2份决定，所称决定以前、以后，均以最先的一份（第2项）为准。" in text
 
 
 def test_without_a_decision_nothing_is_said_to_be_before_or_after() -> None:
     items = [replace(item(n, name), before_decision=None) for n, name in enumerate(TYPES[:4], 1)]
     text = "".join(pages_of(case_file(*items)))
     assert "证据清单（一）" not in text
-    assert [int(n) for n in re.findall(r"第(\d)份材料", text.split("证据清单")[1].split("保管")[0])] == [2, 3]
+    assert "提交部门（签名或者盖章）" in text
+    assert [int(n) for n in re.findall(r"第(\d)份材料", text.split("证据清单")[1].split("保管")[0])] == [2, 3, 4]
 
 
 def test_gaps_are_shown_as_gaps() -> None:
@@ -185,6 +192,21 @@ def test_the_code_of_an_item_says_case_number_record_and_leaf_and_no_address() -
 def test_the_same_model_gives_the_same_bytes() -> None:
     assert pdf_of(case_file()) == pdf_of(case_file())
     assert index_html(case_file(), LABELS) == index_html(case_file(), LABELS)
+
+
+def test_a_character_that_cannot_be_printed_is_explained() -> None:
+    odd = "".join(pages_of(case_file(item(1, "note.added", name="吉𠮷 ᠮᠣᠩᠭᠣᠯ"))))
+    assert "吉〔U+20BB7〕〔U+182E〕" in odd
+    assert re.sub(r"\s", "", REPLACED.zh) in odd
+    assert REPLACED.zh not in "".join(pages_of(case_file()))
+    assert "吉𠮷 ᠮᠣᠩᠭᠣᠯ".encode() in index_html(case_file(item(1, "note.added", name="吉𠮷 ᠮᠣᠩᠭᠣᠯ")), LABELS)
+
+
+def test_pages_of_records_of_others_are_not_called_withheld() -> None:
+    page = CaseAttachment(1, "presentations.txt", "text/plain", 9, "ab" * 32, None)
+    text = "".join(pages_of(case_file(item(1, "disclosure.received", attachments=(page,)))))
+    assert AS_ITEMS.zh in text
+    assert "未提交" not in text
 
 
 def test_html_links_to_files_of_the_bag_and_runs_nothing() -> None:

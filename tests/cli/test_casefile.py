@@ -116,3 +116,4 @@ def test_killed_it_leaves_nothing_under_the_name(filled: Yunxi) -> None:
         assert not (filled.directory / f"killed{number}.zip").exists()
     filled.good("casefile", "export", CASE, "-o", "killed0.zip")
     filled.good("casefile", "verify", "killed0.zip", "--trust", "trust.json")
+    assert not list(filled.directory.glob(".killed0.zip.*"))  # what the killed one left is gone

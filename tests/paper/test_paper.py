@@ -6,10 +6,13 @@ import io
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import pypdfium2
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,12 +29,11 @@ COLUMNS = (Column(Bilingual("名称", "Name"), 60), Column(Bilingual("来源", "
 
 def pdf_of(*rows: tuple[Cell, Cell], subject: str = "杭消罚决字〔2026〕第12号") -> bytes:
     """A document with one table of these rows."""
-    sheet = Sheet(Bilingual("目录", "Index"), subject)
-    sheet.title(Bilingual("目录", "Index"))
-    sheet.heading(Bilingual("清单", "List"))
-    sheet.table(COLUMNS, rows, empty=Bilingual("无。", "None."))
     out = io.BytesIO()
-    sheet.write(out)
+    with Sheet(out, Bilingual("目录", "Index"), subject) as sheet:
+        sheet.title(Bilingual("目录", "Index"))
+        sheet.heading(Bilingual("清单", "List"))
+        sheet.table(COLUMNS, rows, empty=Bilingual("无。", "None."))
     return out.getvalue()
 
 
@@ -76,6 +78,7 @@ HOSTILE = {
     "no glyph: a picture": ("👍", "〔U+1F44D〕"),
     "no glyph: Arabic": ("ع", "〔U+0639〕"),
     "the mark of the number of pages": ("{pages}{nb}", "{pages}{nb}"),
+    "a mark on nothing": ("\u0301e\u0301", "〔U+0301〕e\u0301"),
     "operators of PDF": (") Tj ET Q", ")TjETQ"),
 }
 
@@ -93,6 +96,19 @@ def test_hostile_text_is_shown_and_harmless(hostile: str, name: str) -> None:
     assert hostile.endswith("第1页，共1页·page1of1")
 
 
+def test_headings_are_bookmarks_of_their_pages() -> None:
+    out = io.BytesIO()
+    with Sheet(out, Bilingual("目录", "Index"), "") as sheet:
+        for part in ("甲", "乙"):
+            sheet.heading(Bilingual(part, "part"))
+            sheet.table(COLUMNS, ((f"{n}", "") for n in range(60)))
+    document = pypdfium2.PdfDocument(out.getvalue())
+    marks = [(mark.get_title(), mark.get_dest().get_index()) for mark in document.get_toc()]
+    assert [title for title, _ in marks] == ["甲 part", "乙 part"]
+    assert all(title[0] in document[page].get_textpage().get_text_range() for title, page in marks)
+    document.close()
+
+
 def test_a_word_wider_than_its_column_is_broken_and_whole() -> None:
     assert "W" * 500 in text_of(pdf_of(("W" * 500, "")))
 
@@ -104,6 +120,17 @@ def test_a_row_taller_than_a_page_goes_on_under_the_same_head() -> None:
     assert text.count("长") == 9_000
     assert text.endswith(f"第{len(pages)}页，共{len(pages)}页·page{len(pages)}of{len(pages)}")
     assert all("名称" in page for page in pages)
+
+
+def test_a_long_subject_leaves_the_title_alone() -> None:
+    text = text_of(pdf_of(("a", "b"), subject="案" * 100))
+    assert text.startswith("目录Index" + "案" * 20)
+    assert "案…" in text
+    assert text.count("案") < 40
+
+
+def test_no_heap_of_marks_covers_a_line() -> None:
+    assert printable("e" + "\u0301" * 10, all_shown) == "e" + "\u0301" * 8 + "〔U+0301〕" * 2
 
 
 def test_a_text_without_end_is_cut_and_says_so() -> None:
@@ -146,17 +173,34 @@ def test_the_picture_shows_every_module_with_its_quiet_zone() -> None:
     assert b"<svg" in code.svg()
 
 
+BYTES, UTF8 = "0100", "0111" + "00011010"
+
+
+@pytest.mark.parametrize(
+    ("text", "head"),
+    [("云玺", UTF8 + BYTES), ("第12项", UTF8 + BYTES), ("12345", BYTES), ("ABC-12", BYTES), ("https://a.cn", BYTES)],
+)
+def test_a_code_says_that_it_holds_bytes_of_utf_8(text: str, head: str) -> None:
+    # as UTF-8 the first would be kanji too; the message begins in the lower right corner, two by two, under mask 3
+    rows = QrCode(text).rows
+    side = len(rows)
+    places = [(side - row, side - column) for row in range(1, 9) for column in (1, 2)]
+    bits = "".join(str(rows[row][column] ^ ((row + column) % 3 == 0)) for row, column in places)
+    assert bits.startswith(head)
+
+
 def test_another_reader_reads_the_codes_of_a_printed_page(tmp_path: Path) -> None:
     zbarimg = shutil.which("zbarimg")
     if zbarimg is None:
         pytest.skip("no zbarimg on this machine; Debian's zbar-tools has it")
     texts = [f"云玺卷宗\n望消立〔2026〕7号\nitem {n}\nleaf {'3e' * 32}" for n in range(4)]
+    texts += ["云玺", "x" * 600]
     document = pypdfium2.PdfDocument(pdf_of(*((Picture(QrCode(text)), text) for text in texts)))
     page = tmp_path / "page.png"
     document[0].render(scale=300 / 72).to_pil().save(page)
     document.close()
-    read = subprocess.run([zbarimg, "-q", "--raw", "--oneshot", page], capture_output=True, check=False).stdout.decode()
-    assert any(read.startswith(text) for text in texts)
+    read = subprocess.run([zbarimg, "-q", "--raw", page], capture_output=True, check=False).stdout.decode()
+    assert sorted(read.splitlines()) == sorted("\n".join(texts).splitlines())
 
 
 @pytest.mark.parametrize("text", ["", "x" * (MAX_BYTES + 1)])
@@ -169,6 +213,45 @@ def test_a_named_font_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv(fonts.FONT_VARIABLE, str(tmp_path / "none.otf"))
     with pytest.raises(CouldNotRun, match=fonts.FONT_VARIABLE):
         fonts.find_font()
+
+
+def test_a_named_font_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "none.otf").write_bytes(b"not a font")
+    monkeypatch.setenv(fonts.FONT_VARIABLE, str(tmp_path / "none.otf"))
+    with pytest.raises(CouldNotRun, match="is no font"):
+        pdf_of(("a", "b"))
+
+
+def make_font(path: Path, points: Iterable[int]) -> None:
+    """A font of TrueType outlines and glyphs without names of their own."""
+    glyphs = FontBuilder(1_000, isTTF=True)
+    names = [".notdef", *(f"g{point}" for point in points)]
+    pen = TTGlyphPen(None)
+    for place in ((0, 0), (0, 700), (500, 700)):
+        pen.lineTo(place) if place != (0, 0) else pen.moveTo(place)
+    pen.closePath()
+    glyphs.setupGlyphOrder(names)
+    glyphs.setupCharacterMap({int(name[1:]): name for name in names[1:]})
+    glyphs.setupGlyf(dict.fromkeys(names, pen.glyph()))
+    glyphs.setupHorizontalMetrics(dict.fromkeys(names, (600, 0)))
+    glyphs.setupHorizontalHeader(ascent=800, descent=-200)
+    glyphs.setupNameTable({"fullName": "Made", "psName": "Made"})
+    glyphs.setupOS2()
+    glyphs.setupPost()
+    glyphs.save(path)
+
+
+def test_a_font_of_the_other_kind_prints_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    make_font(tmp_path / "made.ttf", [*range(32, 127), *map(ord, "〔〕…，·第页共")])
+    monkeypatch.setenv(fonts.FONT_VARIABLE, str(tmp_path / "made.ttf"))
+    assert "abcXYZ〔U+76EE〕" in text_of(pdf_of(("abcXYZ目", "row")))
+
+
+def test_a_font_without_chinese_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    make_font(tmp_path / "latin.ttf", range(32, 127))
+    monkeypatch.setenv(fonts.FONT_VARIABLE, str(tmp_path / "latin.ttf"))
+    with pytest.raises(CouldNotRun, match="no font for Chinese"):
+        pdf_of(("a", "b"))
 
 
 def test_without_any_font_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
