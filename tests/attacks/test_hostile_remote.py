@@ -72,6 +72,10 @@ class Stranger(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         pass  # the auditor has hung up on it
 
+    def server_close(self) -> None:
+        super().server_close()
+        self.client.close()
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
@@ -232,6 +236,7 @@ LIES: dict[str, tuple[str, Answer, str, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LIES)
 def test_a_lie_is_named(served: Served, name: str) -> None:
     path, answer, kind, words = LIES[name]
