@@ -17,6 +17,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Generator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ MAX_MESSAGE = 64 << 20
 """Bytes of a message that we still take, to say that it is too long."""
 
 CONNECT_SECONDS = 20.0
+ANSWER_SECONDS = 2.0
 
 _CLIENT_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
 
@@ -155,6 +157,7 @@ class MqttTopics:
                 yield Page(self._options.client_id, rows, json.dumps({"last": rows[-1].position}), columns=tuple(own))
         finally:
             self._client = None
+            self._await_broker(client)
             client.disconnect()
 
     def settled(self) -> None:
@@ -220,6 +223,17 @@ class MqttTopics:
                 client.disconnect()
                 raise CouldNotRun(f"the MQTT broker {self._ended}; check the mapping and the broker's log")
             client.loop(0.05)
+
+    def _await_broker(self, client: Client) -> None:
+        """Sees the broker answer something that was sent behind the acknowledgements: they could be lost with a
+        connection that is closed while messages wait in it, and all of them would come again."""
+        answered: list[int] = []
+        client.on_unsubscribe = lambda _client, _data, mid, *_: answered.append(mid)
+        with suppress(OSError, ValueError):
+            client.unsubscribe(f"{self._options.client_id}/nothing")
+            deadline = time.monotonic() + ANSWER_SECONDS
+            while not answered and self._ended is None and time.monotonic() < deadline:
+                client.loop(0.05)
 
     def _gather(self, client: Client, size: int) -> None:
         """Messages until a page is full, or until nothing came for a while: then what there is."""

@@ -107,7 +107,7 @@ class Http:
         """`node_url`: the node's address without `/v1`. Raises CouldNotRun for another than an http(s) URL, or where
         the HTTP client is not installed."""
         self._url = node_url.rstrip("/")
-        if urlsplit(self._url).scheme not in ("http", "https") or not urlsplit(self._url).hostname:
+        if not _is_address(self._url):
             raise CouldNotRun(f"the node's address must be an http(s) URL, not {node_url[:100]!r}")
         self._signer = signer
         self._clock = clock
@@ -174,6 +174,14 @@ class Http:
         if answer.status_code >= 300:
             raise _problem(answer)
         return answer
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _client() -> httpx.Client:

@@ -113,7 +113,10 @@ def link_url(address: str, token: str) -> str:
 
     Raises CouldNotRun for one that is not https: browsers compute digests only there, and on this machine.
     """
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:  # brackets around what is no address, characters that look like others
+        raise CouldNotRun("the address is no URL: give one like https://ledger.example.org") from error
     if parts.scheme != "https" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
         raise CouldNotRun("people must reach the node by https: give an address like https://ledger.example.org")
     if not parts.netloc or parts.path.strip("/") or parts.query or parts.fragment or parts.username:

@@ -22,11 +22,12 @@ from gateway.citizens.reading import Served, served
 from gateway.guarded import Guarded
 from gateway.operations.remote import address_of
 from gateway.peers.directory import PeerDirectory
+from gateway.problems import Problem
 from gateway.proceedings.views import Body
 from gateway.records.schemas import RecordId as RecordIdText
 from gateway.records.service import instant
 from gateway.site import SiteOf
-from ledger.errors import ChainUnreachable
+from ledger.errors import ChainUnreachable, CouldNotRun
 from ledger.paper.qr import QrCode
 
 router = APIRouter(tags=["citizens"], route_class=Guarded)
@@ -83,6 +84,10 @@ def decision(_: Anybody, site: SiteOf, request: Request, asked: Asked) -> dict[s
 def make(caller: Issuer, site: SiteOf, asked: NewLink) -> dict[str, Any]:
     """A new link and its QR code (SVG), to be printed on the decision before that is sealed; without `record` it leads
     nowhere until it is bound. The token in it is told this once; earlier codes go on working."""
+    try:
+        links.link_url(asked.address, "")
+    except CouldNotRun as error:
+        raise Problem("bad-request", str(error), field="address") from error
     with site.database.writing() as connection:
         link, token = links.make_link(connection, caller.department, caller.subject, site.clock())
         if asked.record is not None:

@@ -41,5 +41,8 @@ def drop_token(response: Response) -> None:
 
 def _own_page(request: Request) -> bool:
     # every browser says where a request that changes something comes from; what says nothing is no browser's page
-    origin = request.headers.get("origin", "")
-    return urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower() != ""
+    try:
+        origin = urlsplit(request.headers.get("origin", "")).netloc.lower()
+    except ValueError:
+        return False
+    return origin == request.headers.get("host", "").lower() != ""

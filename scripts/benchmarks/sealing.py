@@ -42,7 +42,7 @@ from ledger.formats import identifiers
 from ledger.formats.merkle import leaf_hash
 from ledger.formats.tiles import Edge
 from ledger.record_types import RecordType, parse_instant
-from ledger.seal import Kek, Sealer
+from ledger.seal import Kek, Sealer, subject_indexes
 from ledger.sequencer import Arrival, Head, Sequencer, lock_head
 from ledger.store.database import _configure_sqlite
 from ledger.submission import Submission, draw_record_id
@@ -133,7 +133,7 @@ class _Inputs:
             "validate": lambda: [self.ledger.types.validate(record, self.now) for record in self.records],
             "of these identifiers and times": self._identifiers,
             "draw ids": lambda: [draw_record_id(self.now) for _ in self.records],
-            "blind indexes": lambda: [self.sealer._subjects(record) for record in self.records],
+            "blind indexes": lambda: [subject_indexes(self.sealer._index_key, record) for record in self.records],
             "disclosures, salts, digests": self._disclose,
             "payload JSON, signature": self._sign,
             "AES-256-GCM, key wrap": self._encrypt,

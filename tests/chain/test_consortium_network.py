@@ -235,11 +235,14 @@ def stalled(attempt: Callable[[], Anchored | None]) -> None:
 
 def step(ledger: Ledger, contract: EvidenceLogContract, **options: Any) -> Anchored | None:
     from ledger.anchor import _LogOnDisk
+    from ledger.checkpoints import sign_at
     from ledger.store.reading import read_logs
 
-    with ledger.node.database.reading() as connection:
-        view = _LogOnDisk(ledger.node, read_logs(connection)[0])
-    account = ledger.node.agent.anchor_key("fire", ledger.node.clock())
+    now = ledger.node.clock()
+    with ledger.node.database.writing() as connection:
+        log = read_logs(connection)[0]
+        sign_at(connection, log, log.size, ledger.node.agent.log_signer("fire", now), int(now))
+    view, account = _LogOnDisk(ledger.node, log), ledger.node.agent.anchor_key("fire", now)
     return anchor_once(view, contract, account, confirmations=ledger.node.settings.chain.confirmations, **options)
 
 

@@ -9,7 +9,7 @@ import pytest
 from gateway.database import prepare
 from gateway.projections.registry import projector_of
 from ledger.node import Node
-from tests.fixtures.command import Yunxi
+from tests.fixtures.command import Yunxi, made_node
 from tests.fixtures.nodes import SIZE, Built, Rows
 
 
@@ -33,8 +33,9 @@ def test_a_rebuild_makes_the_tables_and_the_same_again(yunxi: Yunxi, tmp_path: P
     assert rows.all("SELECT * FROM subject_entries ORDER BY 1, 2") == before
 
 
-def test_contributions_of_a_node_that_never_served_ask_for_an_upgrade(yunxi: Yunxi) -> None:
-    result = yunxi("contributions")
+def test_contributions_of_a_node_that_never_served_ask_for_an_upgrade(tmp_path: Path) -> None:
+    with made_node(tmp_path, "fire") as yunxi:
+        result = yunxi("contributions")
     assert result.code == 2
     assert "yunxi upgrade" in result.sentence() or "yunxi rebuild" in result.sentence()
 

@@ -252,6 +252,8 @@ def test_only_decisions_have_codes(gateway: Gateway) -> None:
         "https://u@a.example",
         "https://a.example?x",
         "javascript:1",
+        "https://[",
+        "https://a\u2100.example",
     ],
 )
 def test_an_address_that_is_no_https_origin_is_refused(gateway: Gateway, address: str) -> None:

@@ -42,7 +42,7 @@ def run_under_kills(yunxi: Yunxi, mapping: Path, department: str, rows: int, kil
 
 def check_rows_once(yunxi: Yunxi, department: str, mapping: str, keys: Iterable[str]) -> None:
     """The ledger holds exactly the rows of these keys, each once."""
-    query = "SELECT key FROM entries JOIN logs USING (log) WHERE department = ? AND key NOT LIKE 'feed-%'"
+    query = "SELECT key FROM entries JOIN logs USING (log) WHERE department = ? AND key NOT LIKE 'yunxi:%'"
     found = [key for (key,) in Rows(yunxi.directory / "node").all(query, department)]
     wanted = {f"{mapping}/{key}" for key in keys}
     assert len(found) == len(set(found))
