@@ -41,9 +41,9 @@ from ledger.store.reading import find_entry
 from ledger.submission import AttachmentSource, Submission, draw_record_id
 from ledger.terminals import enrol
 from tests.fixtures.cases import MATTER, OFFICERS, PHOTO, step
-from tests.fixtures.exchange import LEAD, OTHER, OWNER, exchange, until
+from tests.fixtures.exchange import LEAD, OTHER, OWNER, Exchange, exchange, reopened, until
 from tests.fixtures.matters import publish_matter
-from tests.fixtures.nodes import Built, Rows
+from tests.fixtures.nodes import Built, Rows, end_chain
 from tests.fixtures.records import COMPANY, acknowledged, report
 
 CASE, HELD_CASE = "望消立〔2026〕7号", "望消立〔2026〕8号"
@@ -78,18 +78,26 @@ def make_world(base: Path) -> World:
         opened.submit(30)
         opened.grant()
         number = opened.inspect()
-        until(lambda: len(opened.records(LEAD, "disclosure.received")) > 0)
+        until(lambda: 0 < _count(opened, OWNER, "disclosure.made") == _count(opened, LEAD, "disclosure.received"))
+    # without its workers from here on: what is sealed below matches the inspection, and pages of it could be under way
+    with reopened(Node.open(base / "node"), automatic=False) as opened:
+        node = opened.site.node
         assert opened.ask(opened.request(number, OTHER) | {"owner": OTHER}).status_code != 200  # which is on record
         at = _fill(node)
         Anchorer(node).round()
         opened.submit(NAMED, prefix="late")
         opened.site.projector.catch_up()
+    end_chain(base / "node")
     with Node.open(base / "node").database.reading() as connection:
         at |= {name: find_entry(connection, record).index for name, record in at.items()}
     shutil.copytree(base / "node", base / "pristine")
     copy_database(base / "pristine")
     embedded.ensure_running(base / "node" / "chain")
     return World(Built(base / "node", base / "pristine", agent, []), at)
+
+
+def _count(opened: Exchange, department: str, kind: str) -> int:
+    return len(opened.records(department, kind))
 
 
 def _fill(node: Node) -> dict[str, Any]:
