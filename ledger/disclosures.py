@@ -29,7 +29,7 @@ SPEAKING = (MADE, RECEIVED, REFUSED, USED)
 GONE = "page-gone"
 DAY_S = 86_400
 APART_S = 300
-"""How far the clocks of two nodes may be apart."""
+"""How far two clocks may be apart."""
 TOLERANCE_S = 5
 """How far a node's clock and the chain's may be apart."""
 

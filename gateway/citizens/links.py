@@ -109,7 +109,12 @@ def revoke_link(connection: Connection, department: str, link: str, now: float) 
 
 
 def link_url(address: str, token: str) -> str:
-    """What a QR code says. `address` is where people reach the node, like https://ledger.example.org.
+    """What a QR code says. Raises CouldNotRun, see `origin_of`."""
+    return f"{origin_of(address)}{PAGE}#{token}"
+
+
+def origin_of(address: str) -> str:
+    """Scheme and host of `address`, where people reach the node, like https://ledger.example.org.
 
     Raises CouldNotRun for one that is not https: browsers compute digests only there, and on this machine.
     """
@@ -121,7 +126,7 @@ def link_url(address: str, token: str) -> str:
         raise CouldNotRun("people must reach the node by https: give an address like https://ledger.example.org")
     if not parts.netloc or parts.path.strip("/") or parts.query or parts.fragment or parts.username:
         raise CouldNotRun("the address is scheme and host alone, like https://ledger.example.org")
-    return f"{parts.scheme}://{parts.netloc}{PAGE}#{token}"
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _digest(token: str) -> bytes:

@@ -85,14 +85,14 @@ def make(caller: Issuer, site: SiteOf, asked: NewLink) -> dict[str, Any]:
     """A new link and its QR code (SVG), to be printed on the decision before that is sealed; without `record` it leads
     nowhere until it is bound. The token in it is told this once; earlier codes go on working."""
     try:
-        links.link_url(asked.address, "")
+        origin = links.origin_of(asked.address)
     except CouldNotRun as error:
         raise Problem("bad-request", str(error), field="address") from error
     with site.database.writing() as connection:
         link, token = links.make_link(connection, caller.department, caller.subject, site.clock())
         if asked.record is not None:
             link = links.bind_link(connection, caller.department, link.link, asked.record)
-    url = links.link_url(asked.address, token)
+    url = links.link_url(origin, token)
     return _link_json(link) | {"url": url, "svg": QrCode(url).svg().decode()}
 
 

@@ -13,11 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ledger.disclosures import APART_S
+
 BACK_S = 60
 """How far a clock may step back, as time services correct it."""
-
-APART_S = 300
-"""How far two clocks may be apart."""
 
 Anomaly = tuple[str, str]
 """A kind of finding, and its sentence."""

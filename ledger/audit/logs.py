@@ -239,14 +239,14 @@ class Whole:
         first, last = position_of(number, 0), position_of(number, (1 << INDEX_BITS) - 1)
         here = select(destructions).where(destructions.c.position.between(first, last))
         for position, by in self._connection.execute(here.order_by(destructions.c.position)).all():
-            gone = read_positions(self._connection, [position])
-            certificates = read_positions(self._connection, [by])
-            name = gone[0].record_id if gone else None
             if position_of(number, size) <= by < position_of(number, now):
                 continue  # forgotten since the audit began
+            gone = read_positions(self._connection, [position])
+            name = gone[0].record_id if gone else None
             if not first <= by or self._destroyed.get(index_of(by)) != name:
                 index = index_of(position)
                 sentence = f"the table of forgotten records has entry {index:,}, and no certificate says so"
+                certificates = read_positions(self._connection, [by])
                 said = certificates[0].record_id if certificates else None
                 self.report.add("destruction-differs", f"entry {index}", sentence, index, said)
 

@@ -33,7 +33,6 @@ import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ledger.audit.chain import LogKeys
-from ledger.audit.clocks import APART_S
 from ledger.audit.findings import LogReport
 from ledger.audit.node import Begin, NodeAudit
 from ledger.audit.remote_state import Kept, Place, RemoteState
@@ -42,6 +41,7 @@ from ledger.audit.statements import StatementReader
 from ledger.audit.stretch import LATE_S, dated_back
 from ledger.audit.trusted import check_trust
 from ledger.chain.contracts import AnchoredRoot, Department, department_bytes
+from ledger.disclosures import APART_S
 from ledger.errors import ConsistencyInvalid, CouldNotRun, Malformed, NotProven, Refusal, YunxiError
 from ledger.formats.checkpoint import Checkpoint
 from ledger.formats.cosignature import verify_cosignature

@@ -9,16 +9,14 @@ auditor's own and is believed.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from ledger.audit.findings import Finding, LogReport
+from ledger.audit.line_file import append_line, read_lines
 from ledger.errors import Malformed, Refusal
 from ledger.formats.encoding import b64decode, b64encode
 from ledger.formats.tiles import TileWrite
@@ -67,29 +65,18 @@ class RemoteStateFile(RemoteState):
         if path.exists():
             self._read(dict(options))
         else:
-            self._append({"format": FORMAT, "v": 1, "options": dict(options)})
+            append_line(self._path, {"format": FORMAT, "v": 1, "options": dict(options)})
 
     def keep(self, log: str, kept: Kept) -> None:
         """Durable when it returns."""
         super().keep(log, kept)
-        self._append({"log": log, **_to_json(kept)})
-
-    def _append(self, line: Mapping[str, Any]) -> None:
-        with self._path.open("ab") as file:
-            file.write(orjson.dumps(line) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self._path, {"log": log, **_to_json(kept)})
 
     def _read(self, options: Mapping[str, Any]) -> None:
-        data = self._path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):  # what a kill left of a line
-            with self._path.open("rb+") as file:
-                file.truncate(whole)
         try:
-            lines = [orjson.loads(line) for line in data[:whole].splitlines()]
+            lines = read_lines(self._path)
             if not lines:
-                self._append({"format": FORMAT, "v": 1, "options": dict(options)})
+                append_line(self._path, {"format": FORMAT, "v": 1, "options": dict(options)})
                 return
             if (lines[0]["format"], lines[0]["v"]) != (FORMAT, 1):
                 raise Malformed("audit state", "is of another version")

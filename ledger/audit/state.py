@@ -9,17 +9,15 @@ what a kill left behind, and is dropped. The file is the auditor's own and is be
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from ledger.audit.bench import Claim, HoldEvent, OldKey, Stop, Stretch
 from ledger.audit.findings import Finding, LogReport
+from ledger.audit.line_file import append_line, read_lines
 from ledger.errors import Malformed, Refusal
 from ledger.store.reading import LogRow
 
@@ -74,7 +72,7 @@ class State(NoState):
                 "logs": [{**asdict(log), "root": log.root.hex()} for log in logs],
                 "newest": dict(newest),
             }
-            self._append(self._head)
+            append_line(self._path, self._head)
         self._newest = self._head["newest"]
         pinned = [LogRow(**{**log, "root": bytes.fromhex(log["root"])}) for log in self._head["logs"]]
         if {log.number for log in logs} - {log.number for log in pinned}:
@@ -84,22 +82,11 @@ class State(NoState):
     def keep(self, stretch: Stretch) -> None:
         """Durable when it returns."""
         super().keep(stretch)
-        self._append({"stretch": _to_json(stretch)})
-
-    def _append(self, line: Mapping[str, Any]) -> None:
-        with self._path.open("ab") as file:
-            file.write(orjson.dumps(line) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self._path, {"stretch": _to_json(stretch)})
 
     def _read(self) -> None:
-        data = self._path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):  # what a kill left of a line
-            with self._path.open("rb+") as file:
-                file.truncate(whole)
         try:
-            lines = [orjson.loads(line) for line in data[:whole].splitlines()]
+            lines = read_lines(self._path)
             if not lines:
                 return
             if lines[0]["format"] != FORMAT or lines[0]["v"] != 1:

@@ -16,9 +16,10 @@ from sqlalchemy import cast as sql_cast
 from ledger.audit.bench import STRETCH, Bench, Beside, Claim, OldKey, Stop, Stretch
 from ledger.audit.beside import split_view
 from ledger.audit.chain import Location, in_force
-from ledger.audit.clocks import APART_S, AnchorTime, Clocks, Moment, checkpoint_anomalies
+from ledger.audit.clocks import AnchorTime, Clocks, Moment, checkpoint_anomalies
 from ledger.audit.statements import Claimed, StatementReader
 from ledger.audit.vault import VaultAudit
+from ledger.disclosures import APART_S
 from ledger.errors import Malformed, NotProven, YunxiError
 from ledger.formats.checkpoint import Checkpoint
 from ledger.formats.merkle import leaf_hash
