@@ -144,6 +144,7 @@ def _report(node: Node, seq: int) -> str:
 
 _digests: dict[int, bytes] = {0: chain_start(OWNER, FEED)}
 _ends: dict[int, int] = {}
+_read_until: dict[int, str] = {}
 
 
 def feed_report(seq: int, taken: Sequence[Any], now: float, due: float = 86_400) -> Submission:
@@ -154,10 +155,12 @@ def feed_report(seq: int, taken: Sequence[Any], now: float, due: float = 86_400)
     _digests[seq], _ends[seq] = digest, taken[-1].index + 1
     counts = {"read": len(taken), "sealed": len(taken), "known": 0, "quarantined": 0, "probes": 0, "late": 0}
     counts["back_dated"] = 0
+    since = _read_until.get(seq - 1, _time(now - 10))  # a second may have begun between two reports
+    _read_until[seq] = _time(now + seq - 9)
     record = {
-        "type": "feed.report", "v": 1, "occurred_at": _time(now + seq - 10),
+        "type": "feed.report", "v": 1, "occurred_at": _read_until[seq],
         "source": {"system": "shops", "mapping": FEED, "version": "1"}, "feed": FEED, "seq": seq,
-        "since": _time(now + seq - 11), "reached_end": True, "next_due": _time(now + due), "counts": counts,
+        "since": since, "reached_end": True, "next_due": _time(now + due), "counts": counts,
         "totals": {name: seq * count for name, count in counts.items()}, "reasons": [], "in_quarantine": 0,
         "parts": [], "further_parts": 0, "log_from": _ends.get(seq - 1, taken[0].index), "log_to": _ends[seq],
         "log_rows": len(taken), "digest": digest.hex(),
