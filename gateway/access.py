@@ -31,9 +31,8 @@ from ledger.http_signatures import (
     SignedRequest,
     Target,
     check_body,
-    check_signature,
+    check_key,
     check_time,
-    check_validity,
     read_signature,
 )
 
@@ -166,11 +165,7 @@ class Authenticator:
             raise RequestRefused("wrong-authority", "the request names another host: use the node's registered address")
         signed = read_signature(target, request.headers.items())
         check_time(signed, now, self._site.settings.clock_skew)
-        key = await self._registered(signed.keyid)
-        if key is None:
-            raise RequestRefused("key-unknown", f"no key {signed.keyid!r} is registered for signing requests")
-        check_validity(signed, key, now)
-        check_signature(signed, key.public)
+        key = check_key(signed, await self._registered(signed.keyid), now)
         self._check_certificate(request, key)
         return key, signed
 

@@ -16,8 +16,8 @@ from ledger.errors import KeyRefused, Refusal
 from ledger.formats.encoding import b64url_decode
 from ledger.formats.jwk import kid_of
 from ledger.formats.merkle import EMPTY_ROOT
-from ledger.keys import PublicKeys, public_key_of, raw_public_key
 from ledger.node import Node
+from ledger.public_keys import PublicKeys, public_key_of, raw_public_key
 from ledger.store.models import keks, logs
 from ledger.store.reading import read_logs
 
@@ -96,7 +96,7 @@ def check_name(department: str, name: str) -> str:
 def check_url(url: str) -> str:
     """Where a node answers: http or https, host, perhaps port and path, no slash at the end. Raises Refusal."""
     if not _URL.fullmatch(url) or len(url) > 200:
-        raise Refusal(f"{url[:80]!r} is no address of a node: like https://fire.example or http://127.0.0.1:8080")
+        raise Refusal(f"{url[:80]!r} is no address of a node: like https://fire.example or http://127.0.0.1:8700")
     return url.rstrip("/")
 
 

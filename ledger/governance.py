@@ -30,8 +30,8 @@ from ledger.errors import KeyRefused, Malformed, Refusal
 from ledger.formats import jwk
 from ledger.formats.encoding import b64url_decode, b64url_encode
 from ledger.formats.trust import format_time
-from ledger.keys import public_key_of
 from ledger.node import ChainLink, Node
+from ledger.public_keys import public_key_of
 
 DAY = 86_400
 LONGEST_DAYS = 30

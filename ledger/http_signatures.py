@@ -9,6 +9,10 @@ Exactly these components are covered, in any order, `content-digest` just where 
 parameters are there. `@authority`, `@path` and `@query` rather than `@target-uri`, because a proxy that ends TLS
 changes the scheme. Everything else RFC 9421 allows (other algorithms, several signatures, component parameters,
 responses) is refused, so that a request has one reading. Interoperates with other implementations told to do so.
+
+A request is verified in four steps, so that each may wait for what it needs: 1. `read_signature`   2. `check_time`
+3. `check_key`, once the key was looked up   4. `check_body`, once the body has come. Left to the caller: that the
+authority is its own, and replay: it refuses a (`keyid`, `nonce`) that it has seen, and keeps it until `expires` + skew.
 """
 
 from __future__ import annotations
@@ -17,9 +21,9 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from cryptography.exceptions import InvalidSignature
@@ -79,6 +83,9 @@ class RegisteredKey(Protocol):
     def valid_to(self) -> float | None: ...
 
 
+AnyKey = TypeVar("AnyKey", bound=RegisteredKey)
+
+
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
     """A well-formed signature of a request; nothing about it was checked. `body` is the SHA-256 it speaks of, or None
@@ -120,33 +127,6 @@ def sign_request(
     return fields
 
 
-def verify_request(
-    target: Target,
-    headers: Iterable[tuple[str, str]],
-    body: bytes | None,
-    resolve: Callable[[str], RegisteredKey | None],
-    now: float,
-    skew: int = SKEW_SECONDS,
-) -> SignedRequest:
-    """The signature of a request, verified. `body` is the SHA-256 (32 bytes) of the body as it came, None for none.
-
-    1. read the signature   2. is it of now   3. is the body the one that was signed   4. the key, and its validity
-    5. the signature itself
-
-    Raises RequestRefused, whose `reason` says at which step. Not checked: that the authority is the verifier's own, and
-    replay: the caller refuses a (`keyid`, `nonce`) that it has seen, and keeps it until `expires` + `skew`.
-    """
-    found = read_signature(target, headers)
-    check_time(found, now, skew)
-    check_body(found, body)
-    key = resolve(found.keyid)
-    if key is None:
-        raise RequestRefused("key-unknown", f"no key {found.keyid!r} is registered for signing requests")
-    check_validity(found, key, now)
-    check_signature(found, key.public)
-    return found
-
-
 def read_signature(target: Target, headers: Iterable[tuple[str, str]]) -> SignedRequest:
     """The signature that header fields carry. Raises RequestRefused: `missing`, `malformed`."""
     fields = _fields_of(headers)
@@ -186,11 +166,16 @@ def check_body(found: SignedRequest, body: bytes | None) -> None:
         raise RequestRefused("digest-mismatch", "the body is not the one that was signed: send it as it was digested")
 
 
-def check_validity(found: SignedRequest, key: RegisteredKey, now: float) -> None:
-    """Refuses a key that was not in force when the request was signed, or is not now (`key-outside-validity`)."""
+def check_key(found: SignedRequest, key: AnyKey | None, now: float) -> AnyKey:
+    """The key that signed, where it is registered (`key` None: it is not), was in force when the request was signed and
+    is now. Refuses others: `key-unknown`, `key-outside-validity`, `signature-invalid`."""
+    if key is None:
+        raise RequestRefused("key-unknown", f"no key {found.keyid!r} is registered for signing requests")
     for moment in (found.created, now):
         if moment < key.valid_from or (key.valid_to is not None and moment >= key.valid_to):
             raise RequestRefused("key-outside-validity", f"key {found.keyid} is not in force at that time")
+    check_signature(found, key.public)
+    return key
 
 
 def check_signature(found: SignedRequest, public: bytes) -> None:

@@ -46,8 +46,8 @@ from ledger.formats.encoding import b64url_decode, b64url_encode, hex_decode
 from ledger.formats.jwk import kid_of
 from ledger.formats.strictjson import loads_object
 from ledger.governance import OPEN, Motion, admission, motions, propose
-from ledger.keys import public_key_of
 from ledger.node import ChainLink, Node
+from ledger.public_keys import public_key_of
 
 REQUEST = "yunxi-department-request"
 ADMISSION = "yunxi-department-admission"

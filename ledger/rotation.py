@@ -21,8 +21,9 @@ from ledger.chain.client import local_account
 from ledger.chain.contracts import ConsortiumContract, Key
 from ledger.errors import CouldNotRun, KeyRefused, Refusal
 from ledger.formats.encoding import b64url_decode, b64url_encode
-from ledger.keys import HeldKey, public_key
+from ledger.keys import HeldKey
 from ledger.node import Node
+from ledger.public_keys import public_half, raw_public_key
 from ledger.store.reading import read_logs
 
 USES = ("statement", "log", "encryption", "anchor", "request", "witness")
@@ -132,7 +133,7 @@ def planned_key(node: Node, department: str, use: str) -> tuple[str, bytes]:
     For a department that cannot act for itself any more: the others register it by vote.
     """
     key = node.agent.draw(department, use)
-    return key.kid, public_key(use, key.secret)
+    return key.kid, raw_public_key(public_half(use, key.secret))
 
 
 def _register(node: Node, department: str, use: str, key: HeldKey, changeover: int) -> None:
@@ -140,7 +141,7 @@ def _register(node: Node, department: str, use: str, key: HeldKey, changeover: i
     old = _open_key(node, consortium, department, use)
     account = node.agent.operator_key() if consortium.setup_open() else node.agent.governor_key(department)
     kid = b64url_decode(key.kid, "kid")
-    public = public_key(use, key.secret)
+    public = raw_public_key(public_half(use, key.secret))
     try:
         consortium.rotate_key(account, department, old.kid, kid, public, changeover)
     except Refusal as error:

@@ -30,7 +30,7 @@ from ledger.formats.jwk import kid_of
 from ledger.formats.sdjwt import Presentation, open_disclosures, parse_statement, serialize_presentation
 from ledger.formats.strictjson import loads_object
 from ledger.keks import KekRing
-from ledger.keys import open_secrets, seal_secrets
+from ledger.keystore import open_secrets, seal_secrets
 from ledger.store.blobs import CHUNK_BYTES, Blobs
 from ledger.store.models import position_of
 from ledger.store.reading import find_entry, read_logs

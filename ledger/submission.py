@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from ledger.errors import RecordRefused
 
@@ -100,14 +102,28 @@ class Held:
     same: bool
 
 
+_NOT_CONTENT = ("id", "source")
+"""Members that may differ between two deliveries of the same content: the drawn id, and which mapping read the row."""
+
+
+def content_of(record: Mapping[str, Any]) -> bytes:
+    """The JSON that tells whether two records have the same content: sorted, without `id` and `source`. Raises
+    RecordRefused, reason `not-json`."""
+    content = dict(record)
+    for name in _NOT_CONTENT:
+        content.pop(name, None)
+    try:
+        return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    except TypeError as error:
+        raise RecordRefused("not-json", f"the record is not JSON: {error}") from error
+
+
 Submit = Callable[[Sequence[Submission]], list[Outcome]]
 """Takes a batch of one department; one outcome per submission, in order. Raises CouldNotRun: then nothing was taken."""
 
 
 def draw_record_id(now: float) -> str:
     """A time-ordered UUID (RFC 9562 section 5.7): 48 bits of milliseconds, 74 random bits."""
-    milliseconds = int(now * 1000).to_bytes(6, "big")
-    drawn = int.from_bytes(milliseconds + os.urandom(10), "big")
-    drawn = drawn & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62
-    text = f"{drawn:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    milliseconds, drawn = f"{int(now * 1000):012x}", os.urandom(10).hex()
+    variant = "89ab"[int(drawn[3], 16) & 3]
+    return f"{milliseconds[:8]}-{milliseconds[8:]}-7{drawn[:3]}-{variant}{drawn[4:7]}-{drawn[7:19]}"

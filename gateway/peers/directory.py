@@ -15,8 +15,8 @@ from ledger.errors import ChainUnreachable, Malformed, Refusal
 from ledger.formats.encoding import b64url_encode
 from ledger.formats.jwk import kid_of
 from ledger.formats.trust import Trust
-from ledger.keys import public_key_of
 from ledger.node import ChainLink, Node
+from ledger.public_keys import public_key_of
 from ledger.trust import export_trust
 
 REQUEST_ROLES = frozenset({SYSTEM, PEER})

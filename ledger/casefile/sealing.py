@@ -26,7 +26,7 @@ from ledger.formats import jwk
 from ledger.formats.casefile import SEALED_HEAD
 from ledger.formats.encoding import b64decode, b64encode, b64url_decode
 from ledger.formats.strictjson import loads_object
-from ledger.keys import open_secrets, seal_secrets
+from ledger.keystore import open_secrets, seal_secrets
 
 MAX_KEY_BYTES = 16 * 1024
 _SUITE = 1

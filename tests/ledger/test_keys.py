@@ -17,7 +17,8 @@ from ledger.checkpoints import sign_at
 from ledger.errors import CouldNotRun, KeyRefused, PayloadInvalid
 from ledger.formats.jwk import kid_of
 from ledger.keks import KekRing
-from ledger.keys import KEYSTORE, PASSPHRASE_FILE, PASSPHRASE_VARIABLE, FileKeyAgent, seal_secrets
+from ledger.keys import FileKeyAgent
+from ledger.keystore import KEYSTORE, PASSPHRASE_FILE, PASSPHRASE_VARIABLE, seal_secrets
 from ledger.store.models import checkpoints, keks
 from ledger.store.reading import read_logs
 from tests.fixtures.nursery import ROOT
