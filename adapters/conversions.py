@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
-from adapters.source import Unusable
+from adapters.source import Serial1904, Unusable
 
 Convert = Callable[[Any], Any]
 D = TypeVar("D", date, datetime)
@@ -26,13 +26,15 @@ FEN = {"fen": Decimal(1), "jiao": Decimal(10), "yuan": Decimal(100), "wan": Deci
 UNIX = {"unix": 1000, "unix-ms": 1}
 """Formats of a datetime that count from 1970, and the milliseconds that one step is."""
 EXCEL = "excel"
-"""The format of a spreadsheet program's serial number: days since 1899-12-30, a time of day as their fraction."""
+"""The format of a spreadsheet program's serial number: days since 1899-12-30, or since 1904-01-01 where the workbook
+counts so; a time of day is their fraction."""
 SEPARATORS = (",", "，", " ", "'")
 """What may stand between groups of three digits."""
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,17}")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?")
 _SERIAL = re.compile(r"[1-9][0-9]{1,6}(?:\.[0-9]{1,15})?")
+_SINCE_1904 = 1462  # days from 1899-12-30, where serial numbers begin, to 1904-01-01
 _FIRST_SERIAL = 61  # 1900-03-01: before it, spreadsheet programs count a day that never was
 # numbers of 12 digits and more in the default format of a spreadsheet program; the digits are gone
 _ROUNDED = re.compile(r"-?[0-9](?:\.[0-9]+)?E\+(?:1[1-9]|[2-9][0-9]|[0-9]{3})")
@@ -42,6 +44,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WIDE = Context(prec=100)  # more digits than any number here has
 _CACHE = 8192
 _HALF_WIDTH = str.maketrans("０１２３４５６７８９．，－＋", "0123456789.,-+")
+_HAN_DIGITS = "〇一二三四五六七八九"
+_HAN = re.compile("[〇零○一二三四五六七八九十]+")
+_HAN_TENS = re.compile("([二三四五六七八九])?十([一二三四五六七八九])?")
 _WORD = re.compile(r"%.|[^%]+", re.DOTALL)
 _WIDTHS = {"%Y": 4, "%y": 2, "%m": 2, "%d": 2, "%H": 2, "%I": 2, "%M": 2, "%S": 2, "%j": 3}
 
@@ -112,6 +117,21 @@ def text(max_chars: int | None, *, one_line: bool = False, exact: bool = False) 
         if len(result) > max_chars:
             raise Invalid("too-long", f"has {len(result)} characters, allowed are {max_chars}")
         return result
+
+    return convert
+
+
+def cut(after: str | None, before: str | None) -> Callable[[str], str]:
+    """What stands behind the first `after`, and of that what stands in front of the first `before`."""
+
+    def convert(source: str) -> str:
+        for mark, behind in ((after, True), (before, False)):
+            if mark is not None:
+                front, found, back = source.partition(mark)
+                if not found:
+                    raise Invalid("unknown-value", f'is {_shown(source)}, without "{mark}"')
+                source = back if behind else front
+        return source.strip()
 
     return convert
 
@@ -202,23 +222,28 @@ def day(patterns: tuple[str, ...]) -> Convert:
     """A day as `YYYY-MM-DD`. Here as below, no pattern is ISO 8601; where several fit, they must agree."""
 
     @lru_cache(_CACHE)
-    def parse(source: str) -> str:
-        return _parse_date(source, patterns).isoformat()
+    def parse(source: str, first: int) -> str:
+        return _parse_date(source, patterns, first).isoformat()
 
-    return lambda value: _as_date(value, patterns).isoformat() if isinstance(value, date) else parse(to_text(value))
+    def convert(value: Any) -> str:
+        if isinstance(value, date):
+            return _as_date(value, patterns).isoformat()
+        return parse(to_text(value), _first_of(value))
+
+    return convert
 
 
 def midnight(patterns: tuple[str, ...], zone: ZoneInfo) -> Convert:
     """A day as RFC 3339 at its local midnight."""
 
     @lru_cache(_CACHE)
-    def parse(source: str) -> str:
-        return _in_zone(datetime.combine(_parse_date(source, patterns), time()), zone)
+    def parse(source: str, first: int) -> str:
+        return _in_zone(datetime.combine(_parse_date(source, patterns, first), time()), zone)
 
     def convert(value: Any) -> str:
         if isinstance(value, date):
             return _in_zone(datetime.combine(_as_date(value, patterns), time()), zone)
-        return parse(to_text(value))
+        return parse(to_text(value), _first_of(value))
 
     return convert
 
@@ -233,15 +258,12 @@ def moment(patterns: tuple[str, ...], zone: ZoneInfo | None) -> Convert:
             raise Invalid("no-offset", "is a time without offset; name its zone in the mapping")
         return _in_zone(value, zone)
 
-    def parse(source: str) -> str:
-        return finish(_parse_time(source, patterns, zone))
-
     def convert(value: Any) -> str:
         if isinstance(value, datetime):
             return finish(value)
         if isinstance(value, date):
             raise Invalid("bad-time", "is a day without a time; map it as a date")
-        return parse(to_text(value))
+        return finish(_parse_time(to_text(value), patterns, zone, _first_of(value)))
 
     return convert
 
@@ -304,9 +326,14 @@ def names_hour(pattern: str) -> bool:
     return pattern == EXCEL or "%H" in pattern or "%I" in pattern
 
 
-def _parse_date(source: str, patterns: tuple[str, ...]) -> date:
+def _first_of(value: Any) -> int:
+    """What the day 0 of a serial number is, in days from 1899-12-30."""
+    return _SINCE_1904 if isinstance(value, Serial1904) else 0
+
+
+def _parse_date(source: str, patterns: tuple[str, ...], first: int) -> date:
     if patterns:
-        found = {value.date() for value in _matching(source, patterns)}
+        found = {value.date() for value in _matching(source, patterns, first)}
         return _only(found, "bad-date", source, "day", patterns)
     try:
         if len(source) != 10 or not _is_extended(source):
@@ -317,16 +344,16 @@ def _parse_date(source: str, patterns: tuple[str, ...]) -> date:
         raise Invalid("bad-date", detail) from None
 
 
-def _matching(source: str, patterns: tuple[str, ...]) -> Iterator[datetime]:
+def _matching(source: str, patterns: tuple[str, ...], first: int) -> Iterator[datetime]:
     for pattern in patterns:
         with suppress(ValueError, OverflowError):
-            yield _from_serial(source) if pattern == EXCEL else read_time(source, pattern)
+            yield _from_serial(source, first) if pattern == EXCEL else read_time(source, pattern)
 
 
 def read_time(source: str, pattern: str) -> datetime:
-    """`strptime`, but that 上午 and 下午 are %p too, and that numbers without anything between them have their full
-    width: it would read 2026115 as a day of January or November. Raises ValueError."""
-    source, pattern = source.translate(_HALF_WIDTH), pattern.translate(_HALF_WIDTH)
+    """`strptime`, but that 上午 and 下午 are %p too, 二〇二六 and 二十五 are numbers, and that numbers without anything
+    between them have their full width: it would read 2026115 as a day of January or November. Raises ValueError."""
+    source, pattern = _HAN.sub(_from_han, source.translate(_HALF_WIDTH)), pattern.translate(_HALF_WIDTH)
     if "%p" in pattern:
         source = source.replace("上午", "AM").replace("下午", "PM")
     words = _WORD.findall(pattern)
@@ -337,6 +364,15 @@ def read_time(source: str, pattern: str) -> datetime:
             raise ValueError
         source, pattern = "|".join(found.groups()), "|".join(words)
     return datetime.strptime(source, pattern)  # noqa: DTZ007 - the zone is the caller's
+
+
+def _from_han(found: re.Match[str]) -> str:
+    """Digits for a number in Chinese characters: one by one, or up to 99 with 十. Left as it is where it is neither."""
+    text = found[0].replace("零", "〇").replace("○", "〇")
+    if "十" not in text:
+        return "".join(str(_HAN_DIGITS.index(digit)) for digit in text)
+    tens = _HAN_TENS.fullmatch(text)
+    return text if tens is None else str(10 * _HAN_DIGITS.index(tens[1] or "一") + _HAN_DIGITS.index(tens[2] or "〇"))
 
 
 @lru_cache(256)
@@ -358,10 +394,10 @@ def _fixed_widths(pattern: str) -> re.Pattern[str] | None:
     return re.compile("".join(parts), re.DOTALL)
 
 
-def _from_serial(source: str) -> datetime:
-    if not _SERIAL.fullmatch(source) or Decimal(source) < _FIRST_SERIAL:
+def _from_serial(source: str, first: int) -> datetime:
+    if not _SERIAL.fullmatch(source) or Decimal(source) + first < _FIRST_SERIAL:
         raise ValueError
-    seconds = (Decimal(source) * 86_400).quantize(Decimal(1), ROUND_HALF_UP)
+    seconds = ((Decimal(source) + first) * 86_400).quantize(Decimal(1), ROUND_HALF_UP)
     return datetime(1899, 12, 30) + timedelta(seconds=int(seconds))  # noqa: DTZ001 - the zone is the caller's
 
 
@@ -378,11 +414,11 @@ def _is_extended(source: str) -> bool:
     return source[4] == "-" and source[7] == "-"
 
 
-def _parse_time(source: str, patterns: tuple[str, ...], zone: ZoneInfo | None) -> datetime:
+def _parse_time(source: str, patterns: tuple[str, ...], zone: ZoneInfo | None, first: int) -> datetime:
     if patterns and patterns[0] in UNIX:
         return _since_1970(source, patterns[0], zone)
     if patterns:
-        return _only(set(_matching(source, patterns)), "bad-time", source, "time", patterns)
+        return _only(set(_matching(source, patterns, first)), "bad-time", source, "time", patterns)
     try:
         if len(source) < 16 or not _is_extended(source):
             raise ValueError

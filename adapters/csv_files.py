@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import re
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +35,8 @@ from adapters.source import EXCERPT_CHARS, BadRow, Limits, Opening, Page, Row, e
 _HEADER_LINES = 20
 _WHOLE_LINES = 3
 _UTF8_BOM = codecs.BOM_UTF8
-_UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_DELIMITERS = ("\t", ";", ",", "|")
+_DECLARED = re.compile(rb'"?sep=([^"\r\n])"?[\t;,|]*\r?\n', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +54,7 @@ class CsvOptions:
     @classmethod
     def parse(cls, section: Section) -> CsvOptions:
         """Takes the options of this kind from a `[source]` table."""
-        encoding = section.get("encoding", str, "utf-8")
-        if not is_ascii_compatible(encoding):
-            section.refuse(f'"source.encoding" is "{encoding}"; it must keep ASCII as it is, e.g. utf-8 or gb18030')
+        encoding = _read_encoding(section)
         delimiter = section.get("delimiter", str, ",")
         if len(delimiter) != 1 or delimiter in '"\r\n' or not delimiter.isascii():
             section.refuse('"source.delimiter" must be one ASCII character, not a quote or a line end')
@@ -90,6 +90,15 @@ class CsvFiles:
         first = tape.peek()
         if isinstance(first, bytes):
             _check_text(first, part)
+        if tape.encoding is not None:
+            # what the file says of itself is certain: read otherwise, its texts would be silently others
+            options = replace(options, encoding=tape.encoding)
+        elif options.encoding == "utf-16":
+            detail = "the file has no byte order mark, so it is not what is saved as UTF-16; correct encoding"
+            raise FileRefused(BadRow(f"{part}:1", "", "encoding", detail))
+        if isinstance(first, bytes) and (declared := _DECLARED.fullmatch(first)):
+            tape.take()
+            options = replace(options, delimiter=declared[1].decode("latin-1"))
         reading = _CsvReading(tape, part, options, self._limits, options.columns or ())
         needed = self._needed | options.skip.keys()
         try:
@@ -98,11 +107,12 @@ class CsvFiles:
                 reading.columns = join_header([reading.header(start) for start in starts])
             check_columns(reading.columns, needed, f"{part}:{options.header.row}", self._limits)
         except FileRefused as refused:
+            refused = _with_delimiter(refused, reading.columns, needed, options.delimiter)
             told = codecs.lookup(options.encoding).name
             likely = (name for name in ("utf-8", "gb18030") if name != told)
             other = next((name for name in likely if _names(reading.raw_header, name, needed)), None)
-            if other is None:
-                raise
+            if other is None or tape.encoding is not None:
+                raise refused from None
             detail = f"the header is not {options.encoding}; as {other} it has a column that is needed: set encoding"
             raise FileRefused(replace(refused.bad, reason="encoding", detail=f'{detail} = "{other}"')) from None
         return reading
@@ -123,7 +133,6 @@ class _CsvReading:
         self._tape = tape
         self._part = part
         self._encoding = options.encoding
-        # files put together carry a byte order mark where the second begins
         self._utf8 = codecs.lookup(options.encoding).name == "utf-8"
         self._delimiter = options.delimiter
         self._skip = options.skip
@@ -186,8 +195,8 @@ class _CsvReading:
             if not body:
                 continue
             position = f"{part}:{tape.number}"
-            if body.startswith(_UTF8_BOM) and (utf8 or tape.number == 1):
-                body = body[3:]
+            if utf8 and body.startswith(_UTF8_BOM):
+                body = body[3:]  # files put together carry a byte order mark where the second begins
             try:
                 fields = body.decode(encoding).split(delimiter)
             except UnicodeDecodeError as error:
@@ -246,14 +255,15 @@ class _CsvReading:
         """Whether the line, `ahead` of the next one, is a row by itself."""
         width, quotes = len(self.columns), line.count(b'"')
         if not quotes:
-            return line.count(self._delimiter.encode()) == width - 1
+            # decoded first: in GB 18030 the second byte of a character may be a |
+            return line.decode(self._encoding, "replace").count(self._delimiter) == width - 1
         return quotes % 2 == 0 and len(self._parse(self._tape, 1, ahead) or ()) == width
 
     def _parse(self, tape: Tape, count: int, start: int = 0) -> list[str] | None:
         """The fields of `count` lines from the `start`-th ahead on, None where they are not one whole record."""
         lines = [line for ahead in range(start, start + count) if isinstance(line := tape.peek(ahead), bytes)]
         data = b"".join(lines)
-        if data.startswith(_UTF8_BOM) and (self._utf8 or tape.number == 0):
+        if self._utf8 and data.startswith(_UTF8_BOM):
             data = data[3:]
         try:
             records = list(csv.reader([data.decode(self._encoding)], delimiter=self._delimiter, strict=True))
@@ -292,11 +302,30 @@ class _CsvReading:
         return BadRow(position, self._shown(line), "column-count", detail)
 
 
+def _read_encoding(section: Section) -> str:
+    """The encoding; GBK and GB 2312 are parts of GB 18030, which the programs that say so really write."""
+    encoding = section.get("encoding", str, "utf-8")
+    if encoding.lower() in ("utf-16", "utf16"):
+        return "utf-16"
+    if not is_ascii_compatible(encoding):
+        section.refuse(f'"source.encoding" is "{encoding}"; known: utf-8, gb18030, utf-16, and what keeps ASCII')
+    return "gb18030" if codecs.lookup(encoding).name in ("gbk", "gb2312") else encoding
+
+
+def _with_delimiter(
+    refused: FileRefused, columns: tuple[str, ...], needed: frozenset[str], delimiter: str
+) -> FileRefused:
+    """The refusal, with the delimiter named where the header is one name that another delimiter cuts as is needed."""
+    for other in _DELIMITERS if len(columns) == 1 else ():
+        if other != delimiter and needed <= {name.strip().strip('"') for name in columns[0].split(other)}:
+            shown = other.replace("\t", "\\t")
+            detail = f'the header is one column; with delimiter = "{shown}" it has those that are needed'
+            return FileRefused(replace(refused.bad, detail=f"{detail}; nothing of this file was read"))
+    return refused
+
+
 def _check_text(first: bytes, part: str) -> None:
     """Refuses a file whose first line shows that it is no CSV, or one whose lines cannot be found."""
-    if first.startswith(_UTF16_BOMS):
-        detail = "the file is UTF-16; save it as UTF-8 and run again"
-        raise FileRefused(BadRow(f"{part}:1", excerpt(first), "encoding", detail))
     if first.startswith(b"PK\x03\x04"):
         detail = 'the file is a zip, such as a workbook; set kind = "xlsx", or unpack it'
         raise FileRefused(BadRow(f"{part}:1", excerpt(first), "bad-header", detail))

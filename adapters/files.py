@@ -11,9 +11,11 @@ import bz2
 import codecs
 import gzip
 import hashlib
+import io
 import json
 import lzma
 import os
+import stat
 import zlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -29,6 +31,12 @@ from ledger.errors import CouldNotRun
 
 _GLOB_CHARS = frozenset("*?[")
 _CHUNK = 1 << 16
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+    (b"\x84\x31\x95\x33", "gb18030"),
+)
 DAMAGE = (EOFError, lzma.LZMAError, zlib.error, OSError)
 """What reading a compressed file raises where it is cut off or broken."""
 
@@ -68,7 +76,11 @@ class FileOptions:
 
 
 def _existing(path: Path) -> Path:
-    if not path.is_file():
+    try:
+        is_there = path.is_file()
+    except OSError as error:
+        raise CouldNotRun(f"{path} cannot be reached ({error.strerror}); check its permissions") from error
+    if not is_there:
         raise CouldNotRun(f"there is no file {path}; give the path of the source file, or set it in the mapping")
     return path
 
@@ -109,11 +121,12 @@ class Tape:
     """The lines of one file, with look-ahead. Offset, line number and digest cover the lines that were taken.
 
     Holds the lines looked at and not yet taken, each at most `row_bytes`. `damage` is a sentence once the file turned
-    out to be cut off or broken; the lines before the damage are whole.
+    out to be cut off or broken; the lines before the damage are whole. `encoding` is what a byte order mark says, the
+    mark itself being gone; None where there is none. What was UTF-16 is handed out as UTF-8.
     """
 
     def __init__(self, stream: IO[bytes], limits: Limits) -> None:
-        self._stream = stream
+        self.encoding, self._stream = _unmarked(stream)
         self._limits = limits
         self._ahead: deque[Line] = deque()
         self._hash = hashlib.sha256()
@@ -197,6 +210,44 @@ class Tape:
         return Overlong(head[:_CHUNK], size, whole.digest(), last.endswith(b"\n"))
 
 
+def _unmarked(stream: IO[bytes]) -> tuple[str | None, IO[bytes]]:
+    """The encoding that a byte order mark says, and the bytes behind it: those of UTF-8 where the mark is UTF-16's."""
+    try:
+        # files and what is inside compressed ones can look ahead without taking
+        head = stream.peek(4)[:4]  # type: ignore[attr-defined]
+    except DAMAGE:
+        return None, stream  # said by the first read
+    for mark, encoding in _MARKS:
+        if head.startswith(mark):
+            stream.read(len(mark))
+            if encoding.startswith("utf-16"):
+                return "utf-8", io.BufferedReader(_Recoded(stream, encoding))
+            return encoding, stream
+    return None, stream
+
+
+class _Recoded(io.RawIOBase):
+    """UTF-16 as UTF-8. A lone surrogate comes out as bytes that are no UTF-8, so only its line is refused; half a
+    character at the end may still be completed, and is left out."""
+
+    def __init__(self, stream: IO[bytes], encoding: str) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
+        self._waiting = b""
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """See io.RawIOBase."""
+        while not self._waiting and (piece := self._stream.read(_CHUNK)):
+            self._waiting = self._decoder.decode(piece).encode("utf-8", "surrogatepass")
+        size = min(len(buffer), len(self._waiting))
+        buffer[:size], self._waiting = self._waiting[:size], self._waiting[size:]
+        return size
+
+
 class LineReading(Protocol):
     """One file of lines on its way: its columns and the rows behind the header."""
 
@@ -256,14 +307,23 @@ def _open_tape(path: Path, limits: Limits) -> Iterator[tuple[Tape, Callable[[], 
 @contextmanager
 def open_stream(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], float]]]:
     """A file, or what is inside a compressed one, and how much of it is read. Raises CouldNotRun where it cannot be."""
-    try:
-        raw = path.open("rb")
-    except OSError as error:
-        raise CouldNotRun(f"{path.name} cannot be read ({error.strerror}); check its permissions") from error
-    with raw:
+    with open_regular(path) as raw:
         whole = max(os.fstat(raw.fileno()).st_size, 1)
         with decompressed(raw, path.name) as stream:
             yield stream, lambda: min(raw.tell() / whole, 1.0)
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """A file for reading. Raises CouldNotRun where it cannot be read, or is a pipe or a device, which may stand there
+    since a moment ago: nothing waits for who might write into it."""
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise CouldNotRun(f"{path.name} is no file but a pipe, a device or a directory; put a file in its place")
+        return os.fdopen(handle, "rb")
+    except OSError as error:
+        raise CouldNotRun(f"{path.name} cannot be read ({error.strerror}); check its permissions") from error
 
 
 def decompressed(raw: IO[bytes], name: str) -> IO[bytes]:
@@ -302,7 +362,7 @@ def _listed(columns: tuple[str, ...]) -> str:
 def other_format(head: bytes) -> str | None:
     """What a file is that begins with `head`, and is certainly neither CSV nor a workbook; ends a sentence."""
     if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
-        return "an old workbook (.xls), or one with a password; open it and save it as .xlsx without a password"
+        return 'an old workbook, or one with a password; set kind = "xls", and save it without a password'
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith((b"<html", b"<!doctype html", b"<table", b"<meta", b"<style", b"<head")):
         return "an HTML page, as some systems export under the name of a workbook; open it and save it as .xlsx"

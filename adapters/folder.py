@@ -66,7 +66,11 @@ class FolderOptions:
     def open(self, opening: Opening) -> Folder:
         """The folder; raises CouldNotRun where it is not there."""
         root = opening.override or self.directory(opening.base, opening.environ)
-        if not root.is_dir():
+        try:
+            is_there = root.is_dir()
+        except OSError as error:
+            raise CouldNotRun(f"{root} cannot be reached ({error.strerror}); check its permissions") from error
+        if not is_there:
             raise CouldNotRun(f"{root} is no directory; make the drop folder, or correct its path in the mapping")
         return Folder(self, root.resolve(), opening)
 
@@ -125,6 +129,7 @@ FORMATS: dict[str, Callable[[Section], SourceOptions]] = {
     "csv": CsvOptions.parse,
     "jsonl": JsonlOptions.parse,
     "xlsx": XlsxOptions.parse,
+    "xls": XlsxOptions.parse,
     "xml": XmlOptions.parse,
     "file": lambda _: EachFile(),
 }
@@ -195,29 +200,46 @@ class Folder:
 
     def _files(self, odd: list[BadRow]) -> Iterator[Delivery]:
         options = self._options
-        around: dict[Path, str] = {}
-        for path in sorted(self._root.glob(options.pattern), key=str):
+        around: dict[Path, str | None] = {}
+        for path in self._found(odd):
             name = path.name
             if name.startswith((".", "~$")) or name.lower().endswith(UNFINISHED):
                 continue
             if options.ready is not None and name.endswith(options.ready):
                 continue
+            directory = path.parent
+            if directory not in around:
+                around[directory] = self._around(directory)
+            beside = around[directory]
             try:
                 status = path.lstat()
-                # a link could lead anywhere, and so could a directory that is one
-                if not stat.S_ISREG(status.st_mode) or not path.resolve().is_relative_to(self._root):
-                    continue
             except OSError:
                 continue  # gone since the directory was read
-            part = path.relative_to(self._root).as_posix()
+            if beside is None or not stat.S_ISREG(status.st_mode):
+                continue
+            part = str(path)[len(str(self._root)) + 1 :]
             if not part.isprintable() or len(part) > MAX_PART_CHARS:
-                shown = part.encode("utf-8", "backslashreplace").decode()[:MAX_PART_CHARS]
-                odd.append(BadRow(shown, shown, "bad-name", "the file's name is too long or not printable; rename it"))
+                odd.append(_bad_name(part, "bad-name", "the file's name is too long or not printable; rename it"))
             elif self._is_announced(path, status):
                 version = f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}"
-                if path.parent not in around:
-                    around[path.parent] = self._around(path.parent)
-                yield Delivery(part, path, version, around[path.parent], _changed(status))
+                yield Delivery(part, path, version, beside, _changed(status))
+
+    def _found(self, odd: list[BadRow]) -> list[Path]:
+        """Everything that the pattern names, by name. A directory that may not be listed is not one without files."""
+        pattern = self._options.pattern
+        try:
+            os.scandir(self._root).close()
+        except OSError as error:
+            raise CouldNotRun(f"{self._root} cannot be listed ({error.strerror}); check its permissions") from error
+        if "/" in pattern:
+            refused: list[OSError] = []
+            for _ in os.walk(self._root, onerror=refused.append):
+                pass
+            for denied in refused:
+                part = str(denied.filename)[len(str(self._root)) + 1 :]
+                detail = f"the directory cannot be listed ({denied.strerror}); check its permissions"
+                odd.append(_bad_name(part, "unreadable", detail))
+        return sorted(self._root.glob(pattern), key=str)
 
     def _is_announced(self, path: Path, status: os.stat_result) -> bool:
         if self._options.ready is not None:
@@ -232,15 +254,30 @@ class Folder:
         """Whether nobody writes this attachment any more."""
         return self._options.ready is not None or self._is_still(path.stat())
 
-    def _around(self, directory: Path) -> str:
-        """Changes when a file appears in the directory, or is whole since."""
+    def _around(self, directory: Path) -> str | None:
+        """Changes when a file appears in the directory, or is whole since; None where it has gone, or is reached by a
+        link that leads out of the folder."""
         growing = 0
-        for entry in os.scandir(directory):
-            try:
-                growing += not self._is_still(entry.stat(follow_symlinks=False))
-            except OSError:
-                growing += 1
-        return f"{directory.stat().st_mtime_ns}:{growing}"
+        try:
+            if not directory.resolve().is_relative_to(self._root):
+                return None
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    growing += self._is_growing(entry)
+            return f"{directory.stat().st_mtime_ns}:{growing}"
+        except OSError:
+            return None
+
+    def _is_growing(self, entry: os.DirEntry[str]) -> bool:
+        try:
+            return not self._is_still(entry.stat(follow_symlinks=False))
+        except OSError:
+            return True
+
+
+def _bad_name(part: str, reason: str, detail: str) -> BadRow:
+    shown = part.encode("utf-8", "backslashreplace").decode()[:MAX_PART_CHARS]
+    return BadRow(shown, shown, reason, detail)
 
 
 def _changed(status: os.stat_result) -> float:

@@ -13,7 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NoReturn
 
-from adapters.files import FileOptions, FileRefused, Overlong, Tape, line_pages
+from adapters.files import FileOptions, Overlong, Tape, line_pages
 from adapters.sections import Section
 from adapters.source import BadRow, Limits, Opening, Page, Row, excerpt
 
@@ -51,11 +51,7 @@ class JsonlFiles:
         return line_pages(self._files, self, self._limits, marks, size)
 
     def begin(self, tape: Tape, part: str) -> _JsonlReading:
-        """There is no header; only UTF-16 is refused as a whole."""
-        first = tape.peek()
-        if isinstance(first, bytes) and first.startswith((b"\xff\xfe", b"\xfe\xff")):
-            detail = "the file is UTF-16; save it as UTF-8 and run again"
-            raise FileRefused(BadRow(f"{part}:1", excerpt(first), "encoding", detail))
+        """There is no header."""
         return _JsonlReading(tape, part, self._limits)
 
 

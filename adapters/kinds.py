@@ -21,6 +21,7 @@ KINDS: dict[str, Callable[[Section], SourceOptions]] = {
     "csv": CsvOptions.parse,
     "jsonl": JsonlOptions.parse,
     "xlsx": XlsxOptions.parse,
+    "xls": XlsxOptions.parse,
     "xml": XmlOptions.parse,
     "folder": FolderOptions.parse,
     "mqtt": MqttOptions.parse,

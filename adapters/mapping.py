@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -15,11 +17,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from adapters.attachment_urls import UrlRule
 from adapters.conversions import EXCEL, FEN, SEPARATORS, UNIX, read_time
+from adapters.files import open_regular
 from adapters.kinds import KINDS
 from adapters.schedule import Schedule, parse_times
 from adapters.sections import Section, nearest
 from adapters.source import Opening, Source, SourceOptions
-from ledger.errors import Malformed, NodeMissing
+from ledger.errors import CouldNotRun, Malformed, NodeMissing
 from ledger.feeds import RESERVED
 from ledger.formats import identifiers
 
@@ -29,6 +32,7 @@ MAX_RULES = 500
 CONVERSIONS = ("text", "integer", "decimal", "money", "boolean", "date", "day", "datetime")
 OWN_MEMBERS = ("id", "type", "v", "department", "source", "subjects", "attachments")
 
+_NO_CONTENT = frozenset(("version", "former_key", "description", "poll_seconds", "read_at", "report_every", "probe"))
 _NAME = re.compile(r"[a-z][a-z0-9-]{1,63}")
 _DEPARTMENT = re.compile(r"[a-z][a-z0-9-]{1,30}")
 _TARGET = re.compile(r"[a-z][a-z0-9_]{0,63}(?:\.[a-z][a-z0-9_]{0,63}){0,3}")
@@ -72,6 +76,8 @@ class Rule:
     one_line: bool = False
     exact: bool = False
     table: Mapping[str, Any] | None = None
+    after: str | None = None
+    before: str | None = None
     split: str | None = None
     strip: bool = True
     omit_blank: bool = False
@@ -85,13 +91,15 @@ class Entry:
     """One object of a list in the record: fixed members and rules. `kind` is set for subjects.
 
     With `each` there is one object for every entry of the list in that column, and the rules read the entry: its
-    members, or `#text` where it is a text. `split` cuts a text into such entries.
+    members, or `#text` where it is a text. `split` cuts a text into such entries. `where`: only rows or entries in
+    which each of these columns holds one of its texts.
     """
 
     rules: Mapping[str, Rule]
     kind: str | None = None
     each: str | None = None
     split: str | None = None
+    where: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +129,8 @@ class ProbeRule:
 
 @dataclass(frozen=True, slots=True)
 class FeedMapping:
-    """A whole mapping file. `base` is its directory."""
+    """A whole mapping file. `base` is its directory; `digest` covers everything in it that makes records what they are,
+    not layout and comments, nor when it is read and reported."""
 
     file: str
     base: Path
@@ -147,6 +156,8 @@ class FeedMapping:
     deletes: str = "ignore"
     report_every: int = 86_400
     probe: ProbeRule | None = None
+    former_key: tuple[str, ...] = ()
+    digest: str = ""
 
     @property
     def feed(self) -> str:
@@ -161,10 +172,16 @@ class FeedMapping:
         for entry in self._entries():
             # where there is one object an entry, the rules name members of entries
             rules.extend(entry.rules.values() if entry.each is None else ())
+            lists.update(entry.where if entry.each is None else ())
         named = {column for rule in rules for column in rule.columns} | lists | self._skip_columns
         files = {column for rule in self.attachments for column in (rule.column, rule.sha256) if column is not None}
         probe = set() if self.probe is None else {self.probe.column}
         return frozenset(named | set(self.key) | files | probe)
+
+    @property
+    def each_columns(self) -> frozenset[str]:
+        """The columns that must come as lists of entries."""
+        return frozenset(entry.each for entry in self._entries() if entry.each is not None)
 
     @property
     def _skip_columns(self) -> frozenset[str]:
@@ -187,10 +204,14 @@ class FeedMapping:
 def load_mapping(path: Path) -> FeedMapping:
     """Reads and checks a mapping file. Raises NodeMissing where there is none, Malformed for everything else."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             data = stream.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise NodeMissing(f"{path}: cannot be read ({error.strerror}); give the path of a mapping file") from error
+    except (CouldNotRun, OSError) as error:
+        cause = error.__cause__ or error
+        reason = (
+            f"cannot be read ({cause.strerror})" if isinstance(cause, OSError) else "is no file but a pipe or the like"
+        )
+        raise NodeMissing(f"{path}: {reason}; give the path of a mapping file") from error
     return parse_mapping(data, path.name, path.absolute().parent)
 
 
@@ -202,13 +223,19 @@ def parse_mapping(data: bytes, name: str, base: Path) -> FeedMapping:
     if len(data) > MAX_FILE_BYTES:
         raise Malformed(name, f"is larger than {MAX_FILE_BYTES:,} bytes")
     try:
-        top = Section(name, "", tomllib.loads(data.decode("utf-8-sig")))
+        content = tomllib.loads(data.decode("utf-8-sig"))
+        top = Section(name, "", content)
     except UnicodeDecodeError as error:
         raise Malformed(name, f"is not UTF-8 at byte {error.start}") from error
     except tomllib.TOMLDecodeError as error:
         hint = "; a name with other than a-z, 0-9, _ and - needs quotes" if "nvalid statement" in str(error) else ""
         raise Malformed(name, f"is not TOML: {error}{hint}") from error
-    return _Reader(name, top).read(base)
+    return replace(_Reader(name, top).read(base), digest=_digest(content))
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    kept = {name: value for name, value in content.items() if name not in _NO_CONTENT}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def open_source(
@@ -223,8 +250,9 @@ def open_source(
     Raises CouldNotRun where the source is not there and Malformed where its options do not fit `override`.
     """
     opening = Opening(
-        mapping.base, mapping.columns, mapping.key, override=override, environ=dict(environ or {}), sleep=sleep
-    )
+        mapping.base, mapping.columns, mapping.key, mapping.each_columns, override=override,
+        environ=dict(environ or {}), sleep=sleep,
+    )  # fmt: skip
     return mapping.options.open(opening)
 
 
@@ -267,6 +295,7 @@ class _Reader:
             deletes=top.choice("deletes", ("ignore", "report"), "ignore"),
             report_every=self._duration(top, "report_every", "1d"),
             probe=self._read_probe(),
+            former_key=top.texts("former_key", ()),
         )
         top.get("description", str, "")
         top.done()
@@ -432,6 +461,8 @@ class _Reader:
             one_line=section.get("one_line", bool, False),
             exact=section.get("exact", bool, False),
             table=table,
+            after=section.optional("after", str),
+            before=section.optional("before", str),
             split=section.optional("split", str),
             strip=section.get("strip", bool, True),
             omit_blank=blank == "omit",
@@ -441,8 +472,9 @@ class _Reader:
         )
         if rule.invalid == "keep" and table is None:
             section.refuse(f'"{section.where("invalid")}" may be "keep" only with a map')
-        if rule.split == "":
-            section.refuse(f'"{section.where("split")}" must not be empty')
+        for word in ("split", "after", "before"):
+            if getattr(rule, word) == "":
+                section.refuse(f'"{section.where(word)}" must not be empty')
         section.done("constant")
         return rule
 
@@ -545,10 +577,17 @@ class _Reader:
             each, split = section.optional("each", str), section.optional("split", str)
             if split is not None and (each is None or not split):
                 section.refuse(f'"{where}.split" must be a text that stands between the entries of "each"')
+            only = self._read_where(section)
             rules = {member: self._read_rule(f"{where}.{member}", value) for member, value in section.rest().items()}
             if not any(rule.columns for rule in rules.values()):
                 section.refuse(f'"{where}" must take at least one member from a column')
-            yield Entry(rules, kind, each, split)
+            yield Entry(rules, kind, each, split, only)
+
+    def _read_where(self, section: Section) -> dict[str, frozenset[str]]:
+        if "where" not in section:
+            return {}
+        table = section.table("where")
+        return {column: frozenset(table.texts(column)) for column in table.rest()}
 
     def _read_lists(self, fields: Mapping[str, Rule]) -> dict[str, tuple[Entry, ...]]:
         lists = {}

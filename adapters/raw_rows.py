@@ -13,7 +13,7 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from adapters.source import Unusable
+from adapters.source import Serial1904, Unusable
 
 MAX_RAW_BYTES = 64 << 10
 
@@ -22,6 +22,7 @@ _READERS = {
     "date": date.fromisoformat,
     "time": time.fromisoformat,
     "decimal": Decimal,
+    "serial-1904": Serial1904,
 }
 
 
@@ -58,7 +59,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Unusable):
         return {"$type": "unusable", "value": [value.reason, value.detail]}
     if isinstance(value, Decimal):
-        return {"$type": "decimal", "value": str(value)}
+        return {"$type": "serial-1904" if isinstance(value, Serial1904) else "decimal", "value": str(value)}
     if isinstance(value, datetime | date | time):  # a datetime is a date too, and its class is its own
         return {"$type": type(value).__name__, "value": value.isoformat()}
     # no rule takes such a value, whatever it says: see conversions.to_text

@@ -27,9 +27,11 @@ from adapters.mapping import FeedMapping
 from adapters.probes import read_probe
 from adapters.raw_rows import raw_line, raw_row
 from adapters.reconcile import withdraw
+from adapters.sections import nearest
 from adapters.source import PAGE_ROWS, Acknowledging, BadRow, Ordered, Page, Row, Source
 from adapters.state import CONFLICT, AdapterState, Rejected, Settled
 from adapters.transform import Mapped, Transform
+from adapters.versions import check_version, hold_version
 from ledger.errors import Conflict, CouldNotRun, RecordRefused
 from ledger.feeds import FeedBook
 from ledger.submission import Acknowledged, AttachmentSource, Outcome, Refused, Submission, Submit
@@ -141,6 +143,7 @@ def run(
     """
     if book is None and (mapping.changes == "amend" or mapping.deletes == "report"):
         raise CouldNotRun(f"{mapping.feed} amends or withdraws records, which needs the ledger beside the intake")
+    check_version(mapping, state.held(mapping.feed))
     reporter = None if book is None else Reporter(mapping, state, submit, book, eager=eager)
     runner = _Run(mapping, source, state, submit, book, reporter)
     if any(rule.url is not None for rule in mapping.attachments):
@@ -233,6 +236,7 @@ class _Run:
         self._omitted: Counter[str] = Counter()
         self._columns: set[str] = set()
         self._waiting: set[str] = set()
+        self._held = False
         self.read = self.withdrawn = self._sealed = self._known = self._quarantined = 0
 
     def settle(self, page: Page) -> None:
@@ -242,6 +246,10 @@ class _Run:
 
     def _settle(self, page: Page) -> None:
         mapped, rejected = self._map(page)
+        if mapped and not self._held:
+            # before the first record: die behind this, and the version stands for its content all the same
+            hold_version(self._mapping, self._state)
+            self._held = True
         # crash point a
         outcomes = self._submit([item.submission for _, item in mapped]) if mapped else []
         if self._mapping.changes == "amend":
@@ -473,8 +481,19 @@ def _unmapped(mapping: FeedMapping, seen: set[str]) -> Iterator[Finding]:
     for name in _unmapped_columns(mapping, seen):
         sentence = f'column "{name}" is neither used nor listed under "ignore"; add it to one of them'
         yield Finding("error", "unmapped-column", sentence)
+    for name in sorted(_asked_for(mapping) - seen) if seen else ():
+        # a name with dots may lead into the entries of a list
+        if not any(name.startswith(f"{other}.") for other in seen):
+            sentence = f'no row of the sample has a column "{name}"{nearest(name, seen)}'
+            yield Finding("warning", "unknown-column", sentence)
     for name in sorted(mapping.ignore - seen) if seen else ():
         yield Finding("warning", "unknown-ignore", f'"ignore" names "{name}", which the source does not have')
+
+
+def _asked_for(mapping: FeedMapping) -> set[str]:
+    """The columns without which something is missing."""
+    rules = [rule for rule in mapping.fields.values() if not rule.omit_blank and rule.default is None]
+    return {column for rule in rules if len(rule.columns) == 1 for column in rule.columns} | mapping.each_columns
 
 
 class _Keys:

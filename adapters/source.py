@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -50,6 +51,10 @@ class Unusable:
 
     reason: str
     detail: str
+
+
+class Serial1904(Decimal):
+    """A number in a workbook that counts its days from 1904-01-01: where a rule reads it as a day, it is 1,462 more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +130,7 @@ class Limits:
     file_bytes: int = 64 << 30
     body_bytes: int = 32 << 20  # of one HTTP answer, unpacked
     workbook_bytes: int = 512 << 20
+    old_workbook_bytes: int = 64 << 20  # .xls: held in memory, and about four times as much once it is read
     workbook_texts_bytes: int = 64 << 20  # held in memory: the format points into a table of texts
     workbook_parts: int = 2000
     workbook_elements: int = 2_000_000  # of the parts that are held in memory: a million texts
@@ -138,6 +144,7 @@ class Opening:
     base: Path
     needed: frozenset[str]
     key: tuple[str, ...] = ()
+    each: frozenset[str] = frozenset()  # columns whose entries are rows of their own
     override: Path | None = None
     part: str | None = None  # what an overriding file is called; its name if not given
     environ: Mapping[str, str] = field(default_factory=dict)

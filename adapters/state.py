@@ -6,6 +6,7 @@
 | feed_quarantine | no      | yes: comes back when the source is re-read | rows that are wrong        |
 | feed_period     | no      | yes: the reports say that counting began anew | feeds                   |
 | feed_part       | no      | yes: what came late is not noticed once    | parts (files) of a feed    |
+| feed_mapping    | no      | yes: a version that changed is not noticed | feeds                      |
 | feed_probe      | no      | yes: a probe that arrives is in the log    | probes planted             |
 
 `feed_quarantine` holds rows in plaintext, so it holds personal data: it stays on the department's own node, its content
@@ -106,6 +107,15 @@ feed_part = Table(
     Column("high_before", Text),
 )
 
+feed_mapping = Table(
+    "feed_mapping",
+    metadata,
+    Column("feed", String(100), primary_key=True),
+    Column("version", Integer, nullable=False, comment="the highest that made records"),
+    Column("digest", String(64), nullable=False),
+    Column("row_key", Text, nullable=False, comment="the columns of the key, as JSON"),
+)
+
 feed_probe = Table(
     "feed_probe",
     metadata,
@@ -188,6 +198,15 @@ class Planted:
         return self.arrived_at is None and datetime.fromisoformat(self.due).timestamp() < now
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The newest mapping that made records of a feed. `digest` is that of its content, `key` its columns."""
+
+    version: int
+    digest: str
+    key: tuple[str, ...]
+
+
 IsBefore = Callable[[str, str], bool]
 
 
@@ -209,6 +228,27 @@ class AdapterState:
         query = select(feed_cursor.c.part, feed_cursor.c.mark).where(feed_cursor.c.feed == feed)
         with self._failing(), self._engine.connect() as connection:
             return {row.part: row.mark for row in connection.execute(query)}
+
+    def held(self, feed: str) -> Held | None:
+        """The mapping that made the feed's newest records here; None before the first."""
+        with self._failing(), self._engine.connect() as connection:
+            row = connection.execute(select(feed_mapping).where(feed_mapping.c.feed == feed)).one_or_none()
+        return None if row is None else Held(row.version, row.digest, tuple(json.loads(row.row_key)))
+
+    def hold(self, feed: str, mapping: Held) -> Held:
+        """Durably: `mapping` makes records from now on, unless one of its version or a higher one does. Returns the one
+        that stands."""
+        row = {
+            "feed": feed, "version": mapping.version, "digest": mapping.digest, "row_key": json.dumps(mapping.key),
+        }  # fmt: skip
+        with self._failing(), self._engine.begin() as connection:
+            dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+            statement: Any = dialect.insert(feed_mapping).values(row)
+            new = {name: statement.excluded[name] for name in ("version", "digest", "row_key")}
+            newer = feed_mapping.c.version < statement.excluded.version
+            connection.execute(statement.on_conflict_do_update(index_elements=["feed"], set_=new, where=newer))
+            found = connection.execute(select(feed_mapping).where(feed_mapping.c.feed == feed)).one()
+        return Held(found.version, found.digest, tuple(json.loads(found.row_key)))
 
     def settle(
         self,

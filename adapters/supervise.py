@@ -25,7 +25,8 @@ from pathlib import Path
 from adapters.mapping import FeedMapping, load_mapping, open_source
 from adapters.run import RunReport, run
 from adapters.state import AdapterState
-from ledger.errors import CouldNotRun, YunxiError
+from adapters.versions import check_version
+from ledger.errors import CouldNotRun, Malformed, YunxiError
 from ledger.feeds import FeedBook
 from ledger.submission import Outcome, Submission, Submit
 
@@ -35,6 +36,9 @@ MAX_PAUSE_SECONDS = 300.0
 WORKERS = 4
 PATIENCE_SECONDS = 2.0
 MAX_TURNS = 64
+SETTLE_SECONDS = 1.0
+"""How long a mapping file that appears or changes must lie still before it is read: half a file may be good TOML."""
+RETRY_SECONDS = 5.0
 _TICK_SECONDS = 0.1
 
 
@@ -65,7 +69,10 @@ class FeedStatus:
 @dataclass(slots=True)
 class _Feed:
     path: Path
-    stamp: tuple[int, int] | None = None
+    seen: tuple[int, ...] | None = None
+    seen_at: float = 0.0
+    stamp: tuple[int, ...] | None = None
+    read_at: float = 0.0
     mapping: FeedMapping | None = None
     misread: str | None = None
     trouble: str | None = None
@@ -96,8 +103,10 @@ class Supervisor:
         wall: Callable[[], float] = time.time,
         book_of: Callable[[str], FeedBook] | None = None,
         eager: bool = False,
+        settle: float = SETTLE_SECONDS,
     ) -> None:
-        """`book_of(department)` and `eager`: see run. Raises CouldNotRun where the directory is not there."""
+        """`book_of(department)` and `eager`: see run. Mapping files that are there at the start
+        are taken to be whole. Raises CouldNotRun where the directory is not there."""
         if not directory.is_dir():
             raise CouldNotRun(f"{directory} is no directory; name the one that holds the mapping files")
         self._directory = directory
@@ -111,6 +120,7 @@ class Supervisor:
         self._wall = wall
         self._book_of = book_of
         self._eager = eager
+        self._settle = settle
         self._taking = threading.Lock()
         self._ended = threading.Event()
         self._reloaded_at = -math.inf
@@ -150,7 +160,8 @@ class Supervisor:
     # -- mappings --
 
     def _reload(self) -> None:
-        self._reloaded_at = time.monotonic()
+        first, now = math.isinf(self._reloaded_at), time.monotonic()
+        self._reloaded_at = now
         present = set()
         for path in sorted(self._directory.glob("*.toml")):
             try:
@@ -159,9 +170,15 @@ class Supervisor:
                 continue
             present.add(path)
             feed = self._feeds.setdefault(path, _Feed(path))
-            stamp = (status.st_mtime_ns, status.st_size)
-            if stamp != feed.stamp and feed.work is None:
-                feed.stamp = stamp
+            # the time of change too: what could not be read may be readable since
+            stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+            if stamp != feed.seen:
+                feed.seen, feed.seen_at = stamp, now
+            is_still = first or now - feed.seen_at >= self._settle
+            # what was refused may be good by now without a change of its own: another file had its feed
+            is_new = stamp != feed.stamp or (feed.misread is not None and now - feed.read_at >= RETRY_SECONDS)
+            if is_still and is_new and feed.work is None:
+                feed.stamp, feed.read_at = stamp, now
                 self._load(feed)
         for path in [path for path in self._feeds if path not in present]:
             if self._feeds[path].work is None:
@@ -169,7 +186,7 @@ class Supervisor:
 
     def _load(self, feed: _Feed) -> None:
         try:
-            mapping = load_mapping(feed.path)
+            mapping = self._read(feed)
         except YunxiError as error:
             feed.misread = str(error)
             return
@@ -179,6 +196,17 @@ class Supervisor:
                 return
         feed.mapping, feed.misread, feed.trouble = mapping, None, None
         feed.due, feed.failures = 0.0, 0
+
+    def _read(self, feed: _Feed) -> FeedMapping:
+        """The mapping in the feed's file. Raises YunxiError where it is not good, or may not follow what there was."""
+        if not feed.path.resolve().is_relative_to(self._directory.resolve()):
+            raise Malformed(feed.path.name, "is a link that leads out of the directory; put the file itself there")
+        mapping = load_mapping(feed.path)
+        if feed.mapping is not None and mapping.feed != feed.mapping.feed:
+            reason = f"was the feed {feed.mapping.feed}, whose name stays; put another feed into a file of its own"
+            raise Malformed(feed.path.name, reason)
+        check_version(mapping, self._state.held(mapping.feed))
+        return mapping
 
     # -- turns --
 

@@ -171,6 +171,8 @@ def _compile(rule: Rule, blanks: frozenset[str]) -> Read:
         return lambda _: constant
     fetch = _fetch_one(rule, blanks) if len(rule.columns) == 1 else _fetch_joined(rule, blanks)
     convert = _converter(rule)
+    if rule.after is not None or rule.before is not None:
+        convert = _cutting(conversions.cut(rule.after, rule.before), convert)
     if rule.split is not None:
         convert = _splitting(rule.split, convert)
     name = " + ".join(rule.columns)
@@ -194,11 +196,28 @@ def _compile(rule: Rule, blanks: frozenset[str]) -> Read:
     return read
 
 
+def _look_up(values: Mapping[str, Any], column: str) -> Any:
+    """A column; where there is none of that name, the members so named of the objects in a list: one value where the
+    list has one entry, else a list."""
+    if column in values or "." not in column:
+        return values.get(column)
+    start = column.find(".")
+    while start > 0:
+        inner, rest = values.get(column[:start]), column[start + 1 :]
+        if isinstance(inner, Mapping):
+            return _look_up(inner, rest)
+        if isinstance(inner, list):
+            found = [_look_up(entry, rest) for entry in inner if isinstance(entry, Mapping)]
+            return found[0] if len(found) == 1 else (found or None)
+        start = column.find(".", start + 1)
+    return None
+
+
 def _fetch_one(rule: Rule, blanks: frozenset[str]) -> Read:
     column, strip = rule.columns[0], rule.strip
 
     def fetch(values: Mapping[str, Any]) -> Any:
-        value = values.get(column)
+        value = _look_up(values, column)
         if value.__class__ is str:
             bare = value.strip()
             if bare in blanks:
@@ -211,7 +230,7 @@ def _fetch_one(rule: Rule, blanks: frozenset[str]) -> Read:
 
 def _fetch_joined(rule: Rule, blanks: frozenset[str]) -> Read:
     def fetch(values: Mapping[str, Any]) -> Any:
-        texts = [to_text(value) for column in rule.columns if (value := values.get(column)) is not None]
+        texts = [to_text(value) for column in rule.columns if (value := _look_up(values, column)) is not None]
         kept = [text.strip() if rule.strip else text for text in texts if text.strip() not in blanks]
         return rule.join.join(kept) if kept else None
 
@@ -223,6 +242,10 @@ def _splitting(separator: str, convert: Convert) -> Convert:
         return [convert(part.strip()) for part in to_text(value).split(separator) if part.strip()]
 
     return split
+
+
+def _cutting(cut: Callable[[str], str], convert: Convert) -> Convert:
+    return lambda value: convert(cut(to_text(value)))
 
 
 def _converter(rule: Rule) -> Convert:
@@ -261,10 +284,18 @@ def _compile_entry(where: str, entry: Entry, blanks: frozenset[str]) -> BuildEnt
     build, each = _compile_object(where, entry, blanks), entry.each
 
     def build_all(values: Mapping[str, Any], omitted: list[str]) -> list[dict[str, Any]]:
-        rows = [values] if each is None else _inner_rows(each, entry.split, values.get(each), blanks)
-        return [item for row in rows if (item := build(row, omitted)) is not None]
+        rows = [values] if each is None else _inner_rows(each, entry.split, _look_up(values, each), blanks)
+        return [item for row in rows if _is_meant(entry.where, row) and (item := build(row, omitted)) is not None]
 
     return build_all
+
+
+def _is_meant(where: Mapping[str, frozenset[str]], values: Mapping[str, Any]) -> bool:
+    for column, texts in where.items():
+        value = _look_up(values, column)
+        if ("" if value is None else to_text(value).strip()) not in texts:
+            return False
+    return True
 
 
 def _inner_rows(column: str, split: str | None, value: Any, blanks: frozenset[str]) -> list[Mapping[str, Any]]:
@@ -366,7 +397,7 @@ def _fetched(rule: UrlRule, fetcher: Fetcher | None, url: str, media_type: str |
 
 def _names(rule: AttachmentRule, column: str, values: Mapping[str, Any], blanks: frozenset[str]) -> list[str]:
     """The texts of a column: one, several with `split`, or a list that the source gave."""
-    value = values.get(column)
+    value = _look_up(values, column)
     try:
         texts = [to_text(item) for item in (value if isinstance(value, list) else [value]) if item is not None]
     except Invalid as error:

@@ -1,4 +1,4 @@
-"""Workbooks (ECMA-376 SpreadsheetML, .xlsx): one sheet, one header row, rows below it.
+"""Workbooks (ECMA-376 SpreadsheetML, .xlsx; old ones: xls_files): one sheet, its header, rows below it.
 
 Formulas, error cells and the covered cells of a merged range hold no value of their own: a rule that needs one refuses
 its row. Rows without any value are passed over. A workbook is a zip of XML, so its sizes, its order of rows and its
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 import warnings
 import zipfile
 import zlib
@@ -29,34 +30,28 @@ from adapters.files import (
     check_columns,
     is_skipped,
     join_header,
+    open_regular,
     other_format,
     read_header,
     read_skip,
 )
 from adapters.sections import Section, nearest
-from adapters.source import BadRow, Limits, Opening, Page, Row, Unusable, excerpt
+from adapters.sheets import FORMULA, MERGED, Odd, Range, Sheet, error, number
+from adapters.source import BadRow, Limits, Opening, Page, Row, excerpt
+from adapters.xls_files import SIGNATURE, open_xls
 
 MAX_ROWS, MAX_CELLS = 1 << 20, 1 << 14  # of the format
 
-_FORMULA = Unusable("formula", 'holds a formula; paste values, or set formulas = "cached" in the mapping')
-_MERGED = Unusable("merged-cell", 'is covered by a merged cell; unmerge it, or set merged = "fill" in the mapping')
-_TOO_LONG = 10**15  # a spreadsheet program keeps 15 digits
-_ROUNDED = Unusable(
-    "rounded-number",
-    "holds a number of more than 15 digits, which spreadsheet programs round; make the cell text and enter it again",
-)
-# what openpyxl and the standard library raise for a zip or an XML that is not what it should be
+# what openpyxl, xlrd and the standard library raise for bytes that are not what they should be
 _DAMAGE = (
     zipfile.BadZipFile, zlib.error, expat.ExpatError, SyntaxError, EOFError, OSError, RuntimeError,
-    KeyError, IndexError, ValueError, TypeError, AttributeError,
+    LookupError, ValueError, TypeError, AttributeError, AssertionError, ArithmeticError, struct.error,
 )  # fmt: skip
-
-Range = tuple[int, int, int, int]  # first row, first column, last row, last column, from 1
 
 
 @dataclass(frozen=True, slots=True)
 class XlsxOptions:
-    """`[source]` with kind = "xlsx"."""
+    """`[source]` with kind = "xlsx" or "xls", which are one: a file's content says what it is."""
 
     files: FileOptions
     sheet: str | None
@@ -79,7 +74,7 @@ class XlsxOptions:
 
 
 class XlsxFiles:
-    """A source of workbooks."""
+    """A source of workbooks, new and old."""
 
     def __init__(
         self, options: XlsxOptions, files: list[tuple[str, Path]], needed: frozenset[str], limits: Limits
@@ -125,39 +120,30 @@ class _Workbook:
         self.damage: BadRow | None = None
         self._open = ExitStack()
         try:
-            header, cells, merged = self._begin(path, options)
-        except _Odd as odd:
+            # opened here, not by a library: they leave the file open when they fail
+            raw = self._open.enter_context(open_regular(path))
+            sheet = self._choose(raw, options)
+            behind = options.header.row + options.header.count
+            titles = list(islice(sheet.rows, behind - 1))
+        except Odd as odd:
             self.close()
             raise FileRefused(BadRow(f"{part}:1", "", "bad-workbook", str(odd))) from None
         except _DAMAGE as error:
             self.close()
             raise FileRefused(self._damaged(error)) from error
-        self.columns = join_header([tuple(_name(cell) for cell in row) for row in header])
+        self.title = sheet.title
+        header = [row for number, row in titles if number >= options.header.row]
+        self.columns = join_header([tuple(_name(value) for value in row) for row in header])
         while self.columns and not self.columns[-1]:
             self.columns = self.columns[:-1]
-        self._rows = self._read(cells, _Merged(merged, fill=options.fill_merged))
+        self._rows = self._read(sheet.rows, _Merged(sheet.merged, fill=options.fill_merged))
 
-    def _begin(self, path: Path, options: XlsxOptions) -> tuple[list[Any], Iterator[tuple[int, Any]], list[Range]]:
-        """The header rows, the numbered rows behind them, the merged ranges."""
-        # opened here, not by openpyxl: it leaves the file open when it fails
-        raw = self._open.enter_context(path.open("rb"))
+    def _choose(self, raw: IO[bytes], options: XlsxOptions) -> Sheet:
+        """The sheet, by what the file is and not by its name: many an old workbook is called .xlsx."""
         self._head = raw.read(512)
-        _check_archive(raw, self._limits)
-        book = _load(raw, cached=options.cached)
-        self._open.callback(book.close)
-        sheet = self._choose(book.worksheets, options.sheet)
-        self.title = str(sheet.title)
-        with book._archive.open(sheet._worksheet_path) as stream:
-            merged, last = _survey(stream, self._limits)
-        # a workbook may understate its own extent, and rows outside it would be passed over
-        sheet.reset_dimensions()
-        rows = sheet.iter_rows()
-        self._open.callback(rows.close)
-        # behind the last value there may be a million formatted rows, and openpyxl keeps something of each
-        cells = islice(enumerate(rows, 1), last)
-        behind = options.header.row + options.header.count
-        header = [row for number, row in islice(cells, behind - 1) if number >= options.header.row]
-        return header, cells, merged
+        raw.seek(0)
+        opens = open_xls if self._head.startswith(SIGNATURE) else open_xlsx
+        return opens(raw, options.sheet, cached=options.cached, limits=self._limits, stack=self._open)
 
     def close(self) -> None:
         """Closes the workbook; may be called more than once."""
@@ -180,19 +166,7 @@ class _Workbook:
             pass
         return bool(json.loads(self.mark()) == wanted)
 
-    def _choose(self, sheets: list[Any], name: str | None) -> Any:
-        if name is None:
-            # a hidden sheet is none that people mean by the first
-            for sheet in sheets:
-                if sheet.sheet_state == "visible":
-                    return sheet
-            raise _Odd("every sheet of the workbook is hidden; name one with sheet in the mapping")
-        for sheet in sheets:
-            if sheet.title == name:
-                return sheet
-        raise _Odd(f'the workbook has no sheet "{name}"{nearest(str(name), [sheet.title for sheet in sheets])}')
-
-    def _read(self, rows: Iterator[tuple[int, Any]], merged: _Merged) -> Iterator[Row | BadRow]:
+    def _read(self, rows: Iterator[tuple[int, list[Any]]], merged: _Merged) -> Iterator[Row | BadRow]:
         while True:
             try:
                 number, cells = next(rows)
@@ -202,11 +176,11 @@ class _Workbook:
                 self.damage = self._damaged(error)
                 return
             covered = merged.columns(number)
-            values = [_value(cell, place in covered) for place, cell in enumerate(cells, 1)]
+            values = [MERGED if place in covered else value for place, value in enumerate(cells, 1)]
             # a covered cell at the end of a row may not stand in the file at all
             missing = range(len(values) + 1, len(self.columns) + 1)
-            values.extend([_MERGED if place in covered else None for place in missing])
-            empty = all(value is None or value is _MERGED for value in values)
+            values.extend([MERGED if place in covered else None for place in missing])
+            empty = all(value is None or value is MERGED for value in values)
             merged.fill(number, values)
             if empty:
                 continue
@@ -229,15 +203,13 @@ class _Workbook:
 
     def _damaged(self, error: BaseException) -> BadRow:
         detail = f"the workbook is damaged or no .xlsx ({type(error).__name__}); save it again as .xlsx"
-        if other := other_format(self._head):
+        if self._head.startswith(SIGNATURE):
+            detail = f"the workbook is damaged, or has a password ({type(error).__name__}); save it again as .xlsx"
+        elif other := other_format(self._head):
             detail = f"the file is {other}"
         elif self._head[:2] not in (b"PK", b""):
             detail = 'the file is no workbook, whatever its name; is it CSV? then set kind = "csv"'
         return BadRow(f"{self._part}:{self._row + 1}", "", "bad-workbook", detail)
-
-
-class _Odd(Exception):
-    """The workbook is refused as a whole; the text says why."""
 
 
 class _Merged:
@@ -267,8 +239,40 @@ class _Merged:
                 self._shown[area] = values[area[1] - 1] if area[1] <= len(values) else None
             for column in range(area[1], min(area[3], len(values)) + 1):
                 # a range that begins above the first row has shown nothing
-                values[column - 1] = self._shown.get(area, _MERGED)
+                values[column - 1] = self._shown.get(area, MERGED)
         self._shown = {area: self._shown[area] for area in self._open if area in self._shown}
+
+
+def open_xlsx(raw: IO[bytes], name: str | None, *, cached: bool, limits: Limits, stack: ExitStack) -> Sheet:
+    """The sheet of that name, or the first that is not hidden; `stack` closes it. Raises Odd and `_DAMAGE`."""
+    _check_archive(raw, limits)
+    book = _load(raw, cached=cached)
+    stack.callback(book.close)
+    sheet = _choose_sheet(book.worksheets, name)
+    with book._archive.open(sheet._worksheet_path) as stream:
+        merged, last = _survey(stream, limits)
+    # a workbook may understate its own extent, and rows outside it would be passed over
+    sheet.reset_dimensions()
+    rows = sheet.iter_rows()
+    stack.callback(rows.close)
+    since_1904 = book.epoch.year == 1904
+    # behind the last value there may be a million formatted rows, and openpyxl keeps something of each
+    numbered = islice(enumerate(rows, 1), last)
+    values = ((number, [_value(cell, since_1904) for cell in cells]) for number, cells in numbered)
+    return Sheet(str(sheet.title), values, merged)
+
+
+def _choose_sheet(sheets: list[Any], name: str | None) -> Any:
+    if name is None:
+        # a hidden sheet is none that people mean by the first
+        for sheet in sheets:
+            if sheet.sheet_state == "visible":
+                return sheet
+        raise Odd("every sheet of the workbook is hidden; name one with sheet in the mapping")
+    for sheet in sheets:
+        if sheet.title == name:
+            return sheet
+    raise Odd(f'the workbook has no sheet "{name}"{nearest(str(name), [sheet.title for sheet in sheets])}')
 
 
 def _check_archive(raw: IO[bytes], limits: Limits) -> None:
@@ -276,13 +280,13 @@ def _check_archive(raw: IO[bytes], limits: Limits) -> None:
     archive = zipfile.ZipFile(raw)
     members = archive.infolist()
     if len(members) > limits.workbook_parts:
-        raise _Odd(f"the workbook has more than {limits.workbook_parts:,} parts")
+        raise Odd(f"the workbook has more than {limits.workbook_parts:,} parts")
     if sum(member.file_size for member in members) > limits.workbook_bytes:
-        raise _Odd(f"the workbook unpacks to more than {limits.workbook_bytes:,} bytes; export CSV instead")
+        raise Odd(f"the workbook unpacks to more than {limits.workbook_bytes:,} bytes; export CSV instead")
     held = [member for member in members if not member.filename.startswith("xl/worksheets/")]
     parts = [member for member in held if member.filename.endswith((".xml", ".rels"))]
     if sum(member.file_size for member in parts) > limits.workbook_texts_bytes:
-        raise _Odd(f"the workbook's texts take more than {limits.workbook_texts_bytes:,} bytes; export CSV instead")
+        raise Odd(f"the workbook's texts take more than {limits.workbook_texts_bytes:,} bytes; export CSV instead")
     left = limits.workbook_elements
     for member in parts:
         with archive.open(member) as stream:
@@ -297,7 +301,7 @@ def _count_down(stream: IO[bytes], left: int) -> int:
         nonlocal left
         left -= 1
         if left < 0:
-            raise _Odd("the workbook has too many texts or styles; export CSV instead")
+            raise Odd("the workbook has too many texts or styles; export CSV instead")
 
     parser = expat.ParserCreate()
     parser.StartDoctypeDeclHandler = _refuse_doctype
@@ -307,7 +311,7 @@ def _count_down(stream: IO[bytes], left: int) -> int:
 
 
 def _refuse_doctype(*_: Any) -> None:
-    raise _Odd("the workbook carries a document type declaration, which no spreadsheet program writes")
+    raise Odd("the workbook carries a document type declaration, which no spreadsheet program writes")
 
 
 def _load(raw: IO[bytes], *, cached: bool) -> Any:
@@ -321,7 +325,7 @@ def _load(raw: IO[bytes], *, cached: bool) -> Any:
 def _survey(stream: IO[bytes], limits: Limits) -> tuple[list[Range], int]:
     """The merged ranges of a sheet, and its last row with a value.
 
-    Raises _Odd for what would make openpyxl pass rows or cells over silently, or hold without end: it has a whole row
+    Raises Odd for what would make openpyxl pass rows or cells over silently, or hold without end: it has a whole row
     at once, and what stands outside rows.
     """
     merged: list[Range] = []
@@ -334,19 +338,19 @@ def _survey(stream: IO[bytes], limits: Limits) -> tuple[list[Range], int]:
         if tag == "c":
             cells, others = cells + 1, 0
             if cells > MAX_CELLS:
-                raise _Odd(f"row {last_row} has more than {MAX_CELLS:,} cells; export CSV instead")
+                raise Odd(f"row {last_row} has more than {MAX_CELLS:,} cells; export CSV instead")
             cell = (len(attributes.get("r", "")), attributes.get("r", ""))
             if "r" in attributes and cell <= last_cell:
-                raise _Odd("the cells of a row are not in order; save the workbook again in a spreadsheet program")
+                raise Odd("the cells of a row are not in order; save the workbook again in a spreadsheet program")
             last_cell = max(cell, last_cell)
             return
         others += 1
         if others > limits.merged_ranges * 2:
-            raise _Odd(f"the sheet has more than {others:,} elements outside its cells; export CSV instead")
+            raise Odd(f"the sheet has more than {others:,} elements outside its cells; export CSV instead")
         if tag == "row":
             row = int(attributes.get("r", last_row + 1))
             if not last_row < row <= MAX_ROWS:
-                raise _Odd("the rows are not in order; save the workbook again in a spreadsheet program")
+                raise Odd("the rows are not in order; save the workbook again in a spreadsheet program")
             last_row, last_cell = row, (0, "")
             cells = others = characters = 0
         elif tag in ("v", "is", "f"):
@@ -354,13 +358,13 @@ def _survey(stream: IO[bytes], limits: Limits) -> tuple[list[Range], int]:
         elif tag == "mergeCell":
             merged.append(_range(attributes["ref"]))
             if len(merged) > limits.merged_ranges:
-                raise _Odd(f"the sheet has more than {limits.merged_ranges:,} merged ranges")
+                raise Odd(f"the sheet has more than {limits.merged_ranges:,} merged ranges")
 
     def text(data: str) -> None:
         nonlocal characters
         characters += len(data)
         if characters > limits.row_bytes * 16:
-            raise _Odd(f"row {last_row} has more than {limits.row_bytes * 16:,} characters; export CSV instead")
+            raise Odd(f"row {last_row} has more than {limits.row_bytes * 16:,} characters; export CSV instead")
 
     parser = expat.ParserCreate()
     parser.buffer_text = True
@@ -378,20 +382,19 @@ def _range(reference: str) -> Range:
     return (int(top), int(left), int(bottom), int(right))
 
 
-def _name(cell: Any) -> str:
+def _name(value: Any) -> str:
     try:
-        return "" if cell.value is None else to_text(cell.value).strip()
+        return "" if value is None else to_text(value).strip()
     except Invalid:
         return ""
 
 
-def _value(cell: Any, covered: bool) -> Any:
-    if covered:
-        return _MERGED
+def _value(cell: Any, since_1904: bool) -> Any:
     if cell.data_type == "f":
-        return _FORMULA
+        return FORMULA
     if cell.data_type == "e":
-        return Unusable("error-cell", f"holds the error {cell.value}")
-    if isinstance(cell.value, int | float) and abs(cell.value) >= _TOO_LONG:
-        return _ROUNDED
-    return cell.value
+        return error(cell.value)
+    value = cell.value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return number(value, since_1904=since_1904)
+    return value

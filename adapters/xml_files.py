@@ -54,15 +54,18 @@ class XmlOptions:
 
     def open(self, opening: Opening) -> XmlFiles:
         """The files; raises CouldNotRun where there is none."""
-        return XmlFiles(self, self.files.find(opening), opening.limits)
+        return XmlFiles(self, self.files.find(opening), opening.each, opening.limits)
 
 
 class XmlFiles:
     """A source of XML files."""
 
-    def __init__(self, options: XmlOptions, files: list[tuple[str, Path]], limits: Limits) -> None:
+    def __init__(
+        self, options: XmlOptions, files: list[tuple[str, Path]], each: frozenset[str], limits: Limits
+    ) -> None:
         self._options = options
         self._files = files
+        self._each = each
         self._limits = limits
 
     def pages(self, marks: Mapping[str, str], size: int) -> Generator[Page]:
@@ -74,7 +77,8 @@ class XmlFiles:
                 yield Page(part, (refused.bad,), None)
 
     def _read(self, part: str, path: Path, mark: str | None, size: int) -> Iterator[Page]:
-        with open_stream(path) as (stream, fraction), closing(_Document(part, self._options.row, self._limits)) as rows:
+        document = _Document(part, self._options.row, self._each, self._limits)
+        with open_stream(path) as (stream, fraction), closing(document) as rows:
             reading = rows.read(stream)
             if mark is None or rows.resume(reading, mark):
                 restarted = mark is None
@@ -89,9 +93,11 @@ class XmlFiles:
 
 @dataclass(slots=True)
 class _Element:
-    """An element of a row that is not closed yet."""
+    """An element of a row that is not closed yet. `entry`: its attributes and inner elements, where they are wanted as
+    an entry of a list."""
 
     column: str
+    entry: dict[str, Any] | None = None
     nil: bool = False
     inner: bool = False
     texts: list[str] = field(default_factory=list)
@@ -104,9 +110,10 @@ class _Refused(Exception):
 class _Document:
     """One file on its way. The digest covers every row that was taken, by its values."""
 
-    def __init__(self, part: str, row: tuple[str, ...], limits: Limits) -> None:
+    def __init__(self, part: str, row: tuple[str, ...], each: frozenset[str], limits: Limits) -> None:
         self._part = part
         self._row = row
+        self._each = each
         self._limits = limits
         self._path: list[str] = []
         self._done: deque[tuple[Row | BadRow, bytes]] = deque()
@@ -218,7 +225,10 @@ class _Document:
         self._grow(1)  # empty elements take room too
         if outer is not None:
             outer.inner = True
+            self._begin_entry(outer)
         self._open.append(element)
+        if attributes:
+            self._begin_entry(element)
         if len(self._open) > MAX_ROW_DEPTH + 1:
             self._spoil("bad-xml", f"the row is nested deeper than {MAX_ROW_DEPTH}")
         dot = f"{element.column}." if element.column else ""
@@ -228,6 +238,10 @@ class _Document:
             else:
                 self._grow(len(value))
                 self._set(f"{dot}@{_local(attribute)}", value)
+
+    def _begin_entry(self, element: _Element) -> None:
+        if element.entry is None and element.column in self._each:
+            element.entry = {}
 
     def _text(self, text: str) -> None:
         if self._open:
@@ -239,13 +253,20 @@ class _Document:
         self._path.pop()
         if not self._open:
             return
-        element = self._open.pop()
+        element = self._open[-1]
         text = "".join(element.texts)
         # white space between inner elements is layout, other text beside them is content
-        if (not element.inner and (self._open or text.strip())) or text.strip():
-            self._set(element.column or "#text", None if element.nil else text)
+        is_row = len(self._open) == 1
+        name = "#text" if is_row or element.entry is not None else element.column
+        name = f"{element.column}.#text" if name == "#text" and not is_row else name
+        if (not element.inner and not is_row) or text.strip():
+            self._set(name, None if element.nil else text)
         elif element.nil:
-            self._set(element.column or "#text", None)
+            self._set(name, None)
+        self._open.pop()
+        if element.entry is not None and self._bad is None:
+            place, column = self._place(element.column)
+            place.setdefault(column, []).append(element.entry)
         if not self._open:
             self._finish()
 
@@ -259,14 +280,25 @@ class _Document:
             return
         if value is not None and len(value) > self._limits.field_chars:
             self._spoil("too-long", f"a field has more than {self._limits.field_chars:,} characters")
-        elif column not in self._values:
-            self._values[column] = value
-            if len(self._values) > self._limits.columns:
-                self._spoil("bad-xml", f"the row has more than {self._limits.columns} columns")
-        elif isinstance(self._values[column], list):
-            self._values[column].append(value)
         else:
-            self._values[column] = [self._values[column], value]
+            self._put(*self._place(column), value)
+
+    def _place(self, column: str) -> tuple[dict[str, Any], str]:
+        """Where a column belongs: into the innermost open entry, under what is left of its name, or into the row."""
+        for element in reversed(self._open):
+            if element.entry is not None:
+                return element.entry, column[len(element.column) + 1 :]
+        return self._values, column
+
+    def _put(self, values: dict[str, Any], column: str, value: str | None) -> None:
+        if column not in values:
+            values[column] = value
+            if len(values) > self._limits.columns:
+                self._spoil("bad-xml", f"the row has more than {self._limits.columns} columns")
+        elif isinstance(values[column], list):
+            values[column].append(value)
+        else:
+            values[column] = [values[column], value]
 
     def _spoil(self, reason: str, detail: str) -> None:
         if self._bad is None:

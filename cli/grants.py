@@ -32,7 +32,7 @@ def give(
     grantee: Annotated[str, typer.Option("--to", metavar="DEPARTMENT", help="Who may extract.")],
     record_types: Annotated[list[str], typer.Option("--type", help="A record type; may be repeated.")],
     units: Annotated[list[str], typer.Option("--unit", help="A unit that is shown; may be repeated.")],
-    purposes: Annotated[list[str], typer.Option("--purpose", help="What for, a code of the list; may be repeated.")],
+    purposes: Annotated[list[str], typer.Option("--purpose", help="A code of docs/grants.md; may be repeated.")],
     case_kinds: Annotated[list[str], typer.Option("--kind", help="A kind of case or inspection; may be repeated.")],
     until: Annotated[str, typer.Option(metavar="TIME", help="When it ends: 2027-01-31, or with time and offset.")],
     since: Annotated[str | None, typer.Option("--from", metavar="TIME", help="When it begins; by default now.")] = None,

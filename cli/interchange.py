@@ -61,7 +61,7 @@ def exchange(
 @interchange_app.command("certificate")
 @answering
 def certificate(
-    department: Annotated[str, typer.Argument(metavar="ID", help="Whose.")],
+    department: Annotated[str, typer.Argument(metavar="ID", help="The department's id.")],
     output: OutputOption,
     node_dir: NodeOption = HERE,
     as_json: JsonOption = False,

@@ -37,6 +37,13 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 
 RecordArgument = Annotated[str, typer.Argument(metavar="RECORD_ID", help="The record's id, a UUID.")]
+DiscloseOption = Annotated[
+    list[str] | None, typer.Option("--disclose", metavar="UNIT", help="Show this unit only; may be repeated.")
+]
+AttachmentsOption = Annotated[
+    Path | None,
+    typer.Option("--attachments", metavar="DIR", help="Also write the attachments that are shown into this directory."),
+]
 
 
 @commands.command()
@@ -214,12 +221,8 @@ def evidence(
 def present(
     record_id: RecordArgument,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write it (.sd-jwt).")],
-    disclose: Annotated[
-        list[str] | None, typer.Option(metavar="UNIT", help="Show this unit only; may be repeated.")
-    ] = None,
-    attachments: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also write the attachments that are shown into this directory.")
-    ] = None,
+    disclose: DiscloseOption = None,
+    attachments: AttachmentsOption = None,
     bare: Annotated[
         bool, typer.Option("--bare", help="Show no unit: the statement alone, also of what was forgotten.")
     ] = False,

@@ -33,13 +33,14 @@ from cli.frame import (
     write_file,
     write_pieces,
 )
-from cli.records import RecordArgument, media_type_of
+from cli.records import AttachmentsOption, DiscloseOption, RecordArgument, media_type_of
 from ledger.errors import CouldNotRun, Refusal
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-    from adapters.terminal import Submitted, Terminal
+    from adapters.terminal import Terminal
+    from adapters.terminal_outbox import Submitted
     from adapters.terminal_transport import Transport
     from ledger.delays import Delays
     from ledger.node import Node
@@ -123,7 +124,7 @@ def enroll(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write the enrolment.")],
     url: Annotated[
         str, typer.Option(help="The node's address, as the terminal reaches it from where it is.")
-    ] = "http://127.0.0.1:8080",
+    ] = "http://127.0.0.1:8700",
     offline_days: Annotated[int, typer.Option(help="How many days old a record may come in.", min=1, max=365)] = 30,
     code: Annotated[str | None, typer.Option(help=f"The terminal's code; else {CODE_VARIABLE}, or asked for.")] = None,
     node_dir: NodeOption = HERE,
@@ -173,8 +174,8 @@ def officer(
 ) -> None:
     """On the terminal: let an officer confirm with a PIN of their own, which is asked for."""
     with _terminal(terminal_dir) as terminal:
-        terminal.add_officer(officer_id, name, ask_secret(None, f"New PIN of {officer_id}"))
-        known = terminal.officers()
+        terminal.officers.add(officer_id, name, ask_secret(None, f"New PIN of {officer_id}"))
+        known = terminal.officers.names()
     if as_json:
         print_json({"officers": known})
     else:
@@ -252,7 +253,7 @@ def submit(
         raise Refusal("--again takes `refused` or `acknowledged`")
     with _terminal(terminal_dir) as terminal:
         if again is not None:
-            terminal.again(again)
+            terminal.outbox.again(again)
         if node_dir is not None:
             with open_node(node_dir) as node:
                 return _submit(terminal, _direct(node, terminal), follow=follow, as_json=as_json)
@@ -261,8 +262,8 @@ def submit(
 
 def _submit(terminal: Terminal, transport: Transport, *, follow: bool, as_json: bool) -> int:
     if follow:
-        terminal.follow(transport, threading.Event(), _show_submitted)
-    result = terminal.submit(transport)
+        terminal.outbox.follow(transport, threading.Event(), _show_submitted)
+    result = terminal.outbox.submit(transport)
     refused = [asdict(item) | {"mark": None} for item in terminal.status().refused]
     if as_json:
         problem = {"code": result.problem.code, "message": str(result.problem)} if result.problem else None
@@ -288,7 +289,7 @@ def _show_submitted(result: Submitted) -> None:
 @terminal_app.command("status")
 @answering
 def status(terminal_dir: TerminalOption = HERE, as_json: JsonOption = False) -> int:
-    """On the terminal: what waits, what was refused and why, and how right the clock is."""
+    """On the terminal: show what waits, what was refused and why, and how right the clock is."""
     with _terminal(terminal_dir) as terminal:
         found = terminal.status()
     if as_json:
@@ -309,7 +310,7 @@ def status(terminal_dir: TerminalOption = HERE, as_json: JsonOption = False) -> 
 @terminal_app.command("list")
 @answering
 def list_terminals(node_dir: NodeOption = HERE, as_json: JsonOption = False) -> None:
-    """At the node: its terminals."""
+    """At the node: list its terminals."""
     from ledger.terminals import read_terminals
 
     with open_node(node_dir) as node, node.database.reading() as connection:
@@ -376,12 +377,8 @@ def open_record(
     record: Annotated[str, typer.Argument(metavar="FILE|RECORD_ID", help="An exported record, or one of --node.")],
     key: KeyOption,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write it (.sd-jwt).")],
-    disclose: Annotated[
-        list[str] | None, typer.Option(metavar="UNIT", help="Show this unit only; may be repeated.")
-    ] = None,
-    attachments: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also write the attachments that are shown into this directory.")
-    ] = None,
+    disclose: DiscloseOption = None,
+    attachments: AttachmentsOption = None,
     node_dir: NodeOption = HERE,
     as_json: JsonOption = False,
 ) -> None:

@@ -37,6 +37,7 @@ from adapters.state import AdapterState
 from adapters.webhook import hook_of, make_secret
 from adapters.webhook_server import WebhookServer
 from tests.fixtures.databases import fresh_database
+from tests.fixtures.servers import free_port
 
 HERE = Path(__file__).parent
 CHICAGO = HERE.parents[2] / "shared" / "data" / "chicago"
@@ -350,9 +351,7 @@ class Broker:
         program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
         if program is None:
             pytest.skip("mosquitto is not installed (scripts/services start installs it where apt is)")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         config = directory / "mosquitto.conf"
         config.write_text(
             f"listener {self.port} 127.0.0.1\nuser root\nallow_anonymous true\nmax_queued_messages 0\n"
@@ -362,7 +361,8 @@ class Broker:
         self.wait()
 
     def wait(self) -> None:
-        for _ in range(200):
+        deadline = time.monotonic() + 60
+        while self._process.poll() is None and time.monotonic() < deadline:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
@@ -388,7 +388,7 @@ class Broker:
 
     def close(self) -> None:
         self._process.terminate()
-        self._process.communicate(timeout=10)
+        self._process.communicate(timeout=60)
 
 
 class MqttHarness(Harness):
@@ -443,7 +443,7 @@ class WebhookHarness(Harness):
         self.append(rows)
 
     def append(self, rows: list[dict[str, str]]) -> None:
-        with closing(HTTPConnection("127.0.0.1", self.server.server_address[1], timeout=10)) as connection:
+        with closing(HTTPConnection("127.0.0.1", self.server.server_address[1], timeout=60)) as connection:
             for row in rows:
                 self._sent += 1
                 body = json.dumps(row).encode()

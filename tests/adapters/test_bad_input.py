@@ -130,8 +130,8 @@ FILES: dict[str, tuple[str, bytes | Callable[[], bytes], int, Found]] = {
     "wrong encoding, CSV": ("csv", broken(csv_of(around())), 2, [("f.csv:3", "encoding")]),
     "wrong encoding, JSONL": ("jsonl", broken(jsonl_of(around())), 2, [("f.jsonl:2", "encoding")]),
     "wrong encoding, XML": ("xml", broken(xml_of(around())), 1, [("f.xml:2", "encoding")]),
-    "UTF-16, CSV": ("csv", csv_of(around(), encoding="utf-16"), 0, [("f.csv:1", "encoding")]),
-    "UTF-16, JSONL": ("jsonl", csv_of(around(), encoding="utf-16"), 0, [("f.jsonl:1", "encoding")]),
+    "UTF-16, CSV": ("csv", csv_of(around(), encoding="utf-16"), 3, []),
+    "UTF-16, JSONL": ("jsonl", jsonl_of(around()).decode().encode("utf-16"), 3, []),
     "a byte order mark, CSV": ("csv", marked(csv_of(around())), 3, []),
     "a byte order mark, JSONL": ("jsonl", marked(jsonl_of(around())), 3, []),
     "a byte order mark, XML": ("xml", marked(xml_of(around())), 3, []),
@@ -351,7 +351,8 @@ def test_resident_ids_cut_to_15_digits(feed: Feed, monkeypatch: pytest.MonkeyPat
     assert (report.sealed, feed.found()) == (1, [("f.csv:3", "rounded-number"), ("f.csv:4", "rounded-number")])
     assert all(whole not in entry.detail for entry in feed.state.quarantine("fire/bad"))
     rule = '{ column = "code", exact = true }'
-    monkeypatch.setitem(globals(), "MAPPING", MAPPING.replace('{{ column = "code" }}', f"{{{rule}}}"))
+    exact = MAPPING.replace('{{ column = "code" }}', f"{{{rule}}}").replace("version = 1", "version = 2")
+    monkeypatch.setitem(globals(), "MAPPING", exact)
     report = deliver(feed, "csv", [*rows, good(4, code=whole)])
     assert (report.sealed, report.quarantined) == (1, 0)
 

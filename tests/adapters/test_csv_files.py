@@ -52,7 +52,18 @@ TABLE: dict[str, tuple[bytes, list[Any]]] = {
     "CR LF": (b"a,b,c\r\n1,2,3\r\n", [["1", "2", "3"]]),
     "a byte order mark": (b"\xef\xbb\xbfa,b,c\n1,2,3\n", [["1", "2", "3"]]),
     "a byte order mark before a quoted header": (b'\xef\xbb\xbf"a",b,c\n1,2,3\n', [["1", "2", "3"]]),
-    "UTF-16": ("a,b,c\n1,2,3\n".encode("utf-16"), ["1:encoding"]),
+    "UTF-16": ("a,b,c\n1,店,3\n".encode("utf-16"), [["1", "店", "3"]]),
+    "UTF-16, the other way round": (b"\xfe\xff" + "a,b,c\n1,店,3\n".encode("utf-16-be"), [["1", "店", "3"]]),
+    "UTF-16 with a line break in quotes": ('a,b,c\r\n1,"x\ny",3\r\n'.encode("utf-16"), [["1", "x\ny", "3"]]),
+    "UTF-16 with a lone surrogate": (
+        "a,b,c\n1,\ud800,3\n4,𠮷,6\n".encode("utf-16", "surrogatepass"),
+        ["2:encoding", ["4", "𠮷", "6"]],
+    ),
+    "UTF-16, half a character at the end": ("a,b,c\n1,2,3\n".encode("utf-16") + b"4", [["1", "2", "3"]]),
+    "UTF-16 without a mark": ("a,b,c\n1,2,3\n".encode("utf-16-le"), ["1:missing-column"]),
+    "a declared delimiter": (b"sep=;\r\na;b;c\r\n1;2,0;3\r\n", [["1", "2,0", "3"]]),
+    "a declared delimiter behind a mark": (b'\xef\xbb\xbf"sep=;"\na;b;c\n1;"x;y";3\n', [["1", "x;y", "3"]]),
+    "a declared tab in UTF-16": ("sep=\t\na\tb\tc\n1\t2\t3\n".encode("utf-16"), [["1", "2", "3"]]),
     "empty lines between rows": (b"a,b,c\n\n1,2,3\n\n\n4,5,6\n", [["1", "2", "3"], ["4", "5", "6"]]),
     "a row of commas is a row": (b"a,b,c\n,,\n", [["", "", ""]]),
     "a byte that is not UTF-8": (b"a,b,c\n1,\xff,3\n4,5,6\n", ["2:encoding", ["4", "5", "6"]]),
@@ -123,10 +134,45 @@ def test_encodings(tmp_path, encoding):
     assert brief(rows) == [["1", text.split(",")[3], "3"]]
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-7", "utf-32", "cp500", "no-such-thing", "rot13", "base64"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-7", "utf-32", "cp500", "no-such-thing", "rot13", "base64"])
 def test_encodings_whose_lines_cannot_be_cut_are_refused(encoding):
     with pytest.raises(Malformed, match="encoding"):
         options(encoding=encoding)
+
+
+def test_a_mark_says_the_encoding_whatever_the_mapping_says(tmp_path):
+    """UTF-8 behind its mark was read as GB 18030 where the mapping said so, and other characters were sealed."""
+    for encoding in ("utf-8-sig", "utf-16"):
+        assert brief(read(tmp_path / "f.csv", "a,b\n1,店铺\n".encode(encoding), encoding="gb18030")) == [["1", "店铺"]]
+    assert brief(read(tmp_path / "f.csv", "\ufeffa,b\n1,店铺\n".encode("gb18030"))) == [["1", "店铺"]]
+    (bad,) = read(tmp_path / "f.csv", b"a,b\n1,2\n", encoding="utf-16")
+    assert isinstance(bad, BadRow) and (bad.reason, "no byte order mark" in bad.detail) == ("encoding", True)
+
+
+@pytest.mark.parametrize("encoding", ["gb18030", "gbk", "GB2312"])
+def test_characters_outside_gbk(tmp_path, encoding):
+    data = "a,b\n1,张𠮷㐀\n2,镕\n".encode("gb18030")
+    assert brief(read(tmp_path / "f.csv", data, encoding=encoding)) == [["1", "张𠮷㐀"], ["2", "镕"]]
+
+
+def test_a_second_byte_that_is_the_delimiter(tmp_path):
+    data = 'a|b|c\n1|"x\n亅亅亅|3\n'.encode("gbk")
+    assert b"|" in "亅".encode("gbk")
+    assert brief(read(tmp_path / "f.csv", data + b"2|y|3\n", encoding="gbk", delimiter="|"))[-1] == ["2", "y", "3"]
+
+
+def test_utf_16_goes_on_where_it_stopped(tmp_path):
+    path = tmp_path / "f.csv"
+    path.write_bytes("a\tb\n1\t店\n2\t铺".encode("utf-16"))
+    (page,) = pages(path, delimiter="\t")
+    path.write_bytes("a\tb\n1\t店\n2\t铺子\n3\t𠮷\n".encode("utf-16"))
+    (more,) = pages(path, {page.part: page.mark or ""}, delimiter="\t")
+    assert (more.restarted, brief(list(more.rows))) == (False, [["2", "铺子"], ["3", "𠮷"]])
+
+
+def test_another_delimiter_is_named(tmp_path):
+    (bad,) = read(tmp_path / "f.csv", b"a\tb\n1\t2\n")
+    assert isinstance(bad, BadRow) and 'delimiter = "\\t"' in bad.detail
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])

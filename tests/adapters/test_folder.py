@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from adapters.files import open_regular
 from adapters.folder import Folder, FolderOptions
-from adapters.mapping import FeedMapping, parse_mapping
+from adapters.mapping import FeedMapping, open_source, parse_mapping
 from adapters.run import RunReport, check, preview, run
 from adapters.sections import Section
 from adapters.source import BadRow, Opening, Row
@@ -42,6 +47,16 @@ column = "photo"
 split = ";"
 """
 HEADER = "no,at,photo\n"
+CSV = (
+    PHOTOS[: PHOTOS.index("[source]")]
+    + """
+[source]
+kind = "csv"
+path = "inbox/a.csv"
+[fields]
+"occurred_at" = { column = "at", as = "datetime" }
+"""
+)
 
 
 def line(number: int, photo: str) -> str:
@@ -306,6 +321,89 @@ def test_a_folder_that_is_not_there(tmp_path):
         options.open(Opening(tmp_path, frozenset()))
     with pytest.raises(CouldNotRun, match="no directory"):
         options.open(Opening(tmp_path, frozenset(), environ={"INBOX": "nowhere"}))
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Root may read everything, so for a while the process is somebody else."""
+    was = os.geteuid()
+    if was == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(was)
+
+
+def test_a_folder_that_may_not_be_listed_is_not_an_empty_one(tmp_path):
+    """A directory whose permission was lost looked like one into which nothing is delivered."""
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        root.chmod(0o755)
+        options = FolderOptions.parse(
+            Section("m.toml", "source", {"path": "inbox", "format": "csv", "pattern": "**/*.csv"})
+        )
+        (root / "inbox" / "closed").mkdir(parents=True)
+        (root / "inbox" / "closed").chmod(0o311)
+        (root / "inbox" / "closed" / "a.csv").write_text("no\n1\n")
+        with as_nobody():
+            (page,) = options.open(Opening(root, frozenset())).pages({}, 10)
+            assert [(row.position, row.reason) for row in page.rows] == [("closed", "unreadable")]
+        (root / "inbox").chmod(0o311)
+        with as_nobody(), pytest.raises(CouldNotRun, match="cannot be listed"):
+            list(options.open(Opening(root, frozenset())).pages({}, 10))
+        root.chmod(0o600)
+        with as_nobody(), pytest.raises(CouldNotRun, match="cannot be reached"):
+            options.open(Opening(root, frozenset()))
+        with as_nobody(), pytest.raises(CouldNotRun, match="cannot be reached"):
+            open_source(parse_mapping(CSV.encode(), "m.toml", root))
+        root.chmod(0o755)
+        (root / "inbox").chmod(0o755)
+
+
+def test_what_is_no_file_never_blocks(desk, tmp_path, ledger):
+    os.mkfifo(desk.inbox / "1.csv")
+    (desk.inbox / "2.csv").mkdir()
+    (desk.inbox / "3.csv").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(desk.inbox / "4.csv"))
+    for number, (name, make) in enumerate({
+        "pipe.jpg": os.mkfifo,
+        "directory.jpg": os.mkdir,
+        "device.jpg": lambda path: path.symlink_to("/dev/zero"),
+    }.items()):  # fmt: skip
+        make(desk.inbox / name)
+        desk.put(f"row{number}.csv", HEADER + line(number, name))
+    desk.put("a.jpg", b"1")
+    desk.put("row9.csv", HEADER + line(9, "a.jpg"))
+    report = desk.run()
+    assert (report.sealed, dict(report.by_reason)) == (1, {"attachment-missing": 2, "attachment-outside": 1})
+
+
+def test_a_pipe_that_takes_a_files_place_at_the_last_moment(tmp_path):
+    os.mkfifo(tmp_path / "f.csv")
+    with pytest.raises(CouldNotRun, match="is no file but a pipe"):
+        open_regular(tmp_path / "f.csv")
+
+
+def test_the_same_name_with_new_content(desk, ledger):
+    desk.put("a.jpg", b"1")
+    desk.put("day.csv", HEADER + line(1, "a.jpg"))
+    assert desk.run().sealed == 1
+    # renamed over, of the same size and with the old time
+    old = (desk.inbox / "day.csv").stat()
+    spare = desk.put("spare.tmp", HEADER + line(2, "a.jpg"))
+    os.utime(spare, ns=(old.st_atime_ns, old.st_mtime_ns))
+    spare.rename(desk.inbox / "day.csv")
+    assert (desk.run().sealed, ledger.keys()) == (1, ["1", "2"])
+
+
+@pytest.mark.parametrize(
+    "name", ["gpj.\u202ecsv.csv", "a\u200bb.csv", "a\ufeff.csv", "a\x7f.csv", "x" * 240 + "\u00ad.csv"]
+)
+def test_names_that_look_like_others(desk, name):
+    desk.put(name, HEADER)
+    assert dict(desk.run().by_reason) == {"bad-name": 1}
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() == 0, reason="root may read every file")

@@ -76,10 +76,9 @@ def test_rows(tmp_path, name):
     assert read(tmp_path / "f.jsonl", line + b"\n\n") == [Row("f.jsonl:1", values)]
 
 
-def test_utf_16_is_refused_as_a_whole(tmp_path):
-    (bad,) = read(tmp_path / "f.jsonl", '{"a": 1}\n{"a": 2}\n'.encode("utf-16"))
-    assert isinstance(bad, BadRow)
-    assert bad.reason == "encoding"
+def test_utf_16_with_its_mark(tmp_path):
+    rows = read(tmp_path / "f.jsonl", '{"a": 1}\n{"a": "店"}\n'.encode("utf-16"))
+    assert [row.values for row in rows if isinstance(row, Row)] == [{"a": 1}, {"a": "店"}]
 
 
 NO_LINES: dict[str, tuple[bytes, str]] = {

@@ -251,6 +251,13 @@ MADE: list[tuple[str, Any, Any]] = [
     ("as = 'day', format = ['%d/%m/%Y', '%m/%d/%Y']", "05/05/2024", "2024-05-05"),
     ("as = 'datetime', format = '%Y/%m/%d %p%I:%M'", "2026/3/5 上午9:05", "2026-03-05T09:05:00+08:00"),
     ("as = 'datetime', format = '%Y/%m/%d %p%I:%M'", "2026/3/5 下午12:05", "2026-03-05T12:05:00+08:00"),
+    ("as = 'datetime', format = '%Y.%m.%d %p%I:%M'", "2026.3.5 下午3:20", "2026-03-05T15:20:00+08:00"),
+    ("as = 'day', format = '%Y年%m月%d日'", "二〇二六年三月五日", "2026-03-05"),
+    ("as = 'day', format = '%Y年%m月%d日'", "二零二六年十二月三十一日", "2026-12-31"),
+    ("as = 'day', format = '%Y年%m月%d日'", "二○二六年十月二十日", "2026-10-20"),
+    ("after = '（', before = '）'", "王建国（YF-01）", "YF-01"),
+    ("before = '（'", "王建国（YF-01）", "王建国"),
+    ("after = ' '", "ZJ-001 王 强", "王 强"),
     ("as = 'datetime', format = '%Y/%m/%d %p%I:%M'", "2026/3/5 上午12:05", "2026-03-05T00:05:00+08:00"),
     ("as = 'datetime', format = '%Y%m%d%H%M%S'", "20260305090501", "2026-03-05T09:05:01+08:00"),
     ("as = 'datetime', format = '%Y%m%d%H%M%S%f'", "20260305090501123", "2026-03-05T09:05:01.123000+08:00"),
@@ -299,6 +306,11 @@ NOT_MADE: list[tuple[str, Any, str]] = [
     ("as = 'day', format = 'excel'", "9999999", "bad-date"),
     ("as = 'day', format = 'excel'", "-46086", "bad-date"),
     ("as = 'datetime', format = '%Y/%m/%d %p%I:%M'", "2026/3/5 下午14:30", "bad-time"),
+    ("as = 'day', format = '%Y年%m月%d日'", "二〇二六年十三月五日", "bad-date"),
+    ("as = 'day', format = '%Y年%m月%d日'", "二〇二六年三月三十十日", "bad-date"),
+    ("as = 'day', format = '%Y年%m月%d日'", "二〇二六年三月五十日", "bad-date"),
+    ("as = 'integer'", "三", "bad-integer"),
+    ("after = '（', before = '）'", "王建国", "unknown-value"),
     ("as = 'date'", "02/03/04", "bad-date"),
     ("as = 'date'", "0001-01-01", "bad-time"),
     ("as = 'text'", {}, "nested"),
@@ -450,6 +462,40 @@ def test_texts_of_a_list_and_parts_of_a_text_are_entries_too():
         mapping("a = 'k'", "[[lists.violations]]\nsplit = ';'\ntext = 'v'\n")
 
 
+PARTIES = """
+[[subjects]]
+each  = "parties"
+where = { "type" = ["企业"] }
+kind  = "uscc"
+value = "no"
+[[subjects]]
+each  = "parties"
+where = { "type" = ["个人", ""] }
+kind  = "name"
+value = "name.full"
+"""
+
+
+def test_the_kind_of_a_subject_may_stand_in_the_row():
+    """With `invalid = "omit"` for each kind, a company whose number is wrong went without a word."""
+    parties = [{"type": "企业", "no": "91350100M000100Y43"}, {"name": {"full": "张三"}}, {"type": "其他", "no": "x"}]
+    made = record("a = 'k'", {"k": "1", "parties": parties}, PARTIES)
+    assert [(subject["kind"], subject["value"]) for subject in made["subjects"]] == [
+        ("uscc", "91350100M000100Y43"), ("name", "张三"),
+    ]  # fmt: skip
+    with pytest.raises(RecordRefused, match="check digit"):
+        record("a = 'k'", {"k": "1", "parties": [{"type": "企业", "no": "91350100M000100Y44"}]}, PARTIES)
+
+
+def test_a_column_that_leads_into_a_list():
+    """Of a list with one entry nothing could be taken but by `each`, and what was said was that the column is blank."""
+    fields = "a = { columns = ['o.at.town', 'o.at.road'], join = '' }\nb = 'o.name'"
+    one = {"k": "1", "o": [{"name": "店", "at": {"town": "海曙", "road": "中山路"}}]}
+    assert {name: record(fields, one)[name] for name in "ab"} == {"a": "海曙中山路", "b": "店"}
+    with pytest.raises(RecordRefused, match="not a single value"):
+        record("b = 'o.name'", {"k": "1", "o": [{"name": "a"}, {"name": "b"}]})
+
+
 def test_every_record_names_mapping_version_and_row():
     transform = Transform(mapping("a = 'k'"))
     made = transform(transform.key({"k": "7"}), {"k": "7"}).submission
@@ -556,6 +602,15 @@ def test_columns_that_order_a_source_need_not_be_mapped():
         assert check(feed, Rows({"k": "1", "at": "2"})).clean
 
 
+def test_check_names_a_column_that_no_row_has(tmp_path):
+    (tmp_path / "f.jsonl").write_text('{"k": "1", "shop": "a"}\n')
+    text = HEAD + '\n[source]\nkind = "jsonl"\npath = "f.jsonl"\n[fields]\na = "shpo"\n'
+    made = parse(text + "[[lists.officers]]\neach = 'people'\nid = '#text'\n", tmp_path)
+    sentences = [finding.sentence for finding in check(made, open_source(made)).findings]
+    assert 'no row of the sample has a column "people"' in sentences
+    assert 'no row of the sample has a column "shpo", did you mean "shop"?' in sentences
+
+
 def test_check_groups_what_has_one_cause():
     feed = mapping("a = 'k'", "[[attachments]]\ncolumn = 'f'\nbase = 'photos'\n")
     report = check(feed, Rows({"k": "1", "f": "1.jpg"}, {"k": "2", "f": "2.jpg"}))
@@ -586,14 +641,15 @@ def test_the_example_in_the_documentation_makes_a_record_of_its_type(tmp_path):
 def test_the_other_examples_in_the_documentation_are_read():
     rest = [text for text in examples()[1:] if not text.startswith("[source]") or "[tables" in text]
     (files,) = (text for text in rest if "[attachments.url]" in text)
-    each, officers, table = (text for text in rest if text != files)
+    parties, each, officers, table = (text for text in rest if text != files)
+    assert mapping("a = 'k'", parties).subjects[0].where == {"@type": {"企业"}}
     assert mapping("a = 'k'", each).lists.keys() == {"officers", "violations"}
     assert parse(f"{HEAD}{SOURCE}[fields]\na = 'k'\n{files}").attachments[0].url is not None
     assert mapping("a = 'k'", officers).lists.keys() == {"officers"}
     assert parse(HEAD + table).fields["result"].table == {"合格": "pass", "不合格": "fail"}
     sources = [text for text in examples() if text.startswith("[source]") and "[fields]" not in text]
     kinds = {tomllib.loads(text)["source"]["kind"] for text in sources}
-    assert kinds == set(KINDS) - {"csv", "jsonl", "xlsx", "sql"}
+    assert kinds == set(KINDS) - {"csv", "jsonl", "xlsx", "xls", "sql"}
     for text in sources:
         parse(f"{HEAD}{text}\n[fields]\na = 'k'\n")
 

@@ -206,6 +206,7 @@ def test_a_row_that_is_corrected_leaves_the_quarantine(one, rows, row):
     one.run()
     assert one.state.quarantine_counts("fire/shops") == {"conflict": 1}
     one.head = 'changes = "amend"'
+    one.version = 2
     done = one.run(afresh=True)
     assert (done.sealed, done.quarantined) == (1, 0)
     assert one.state.quarantine_counts("fire/shops") == {}

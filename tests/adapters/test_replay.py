@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,9 @@ def again(harness: Any, state: AdapterState, ledger: Any, **options: Any) -> Rep
 def corrected(harness: Any, old: str, new: str) -> None:
     text = harness.mapping_text()
     assert old in text
-    harness.mapping_text = lambda: text.replace(old, new)
+    version = int(re.search("^version = ([0-9]+)", text, re.MULTILINE)[1])  # type: ignore[index]
+    text = text.replace(f"version = {version}", f"version = {version + 1}").replace(old, new)
+    harness.mapping_text = lambda: text
 
 
 # ---- on every kind of source -------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import sys
 import threading
@@ -16,9 +17,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import create_engine
 
+from adapters.mapping import load_mapping, open_source
+from adapters.run import run
 from adapters.state import AdapterState
 from adapters.supervise import FeedStatus, Supervisor
-from ledger.errors import CouldNotRun, StorageFailed
+from ledger.errors import CouldNotRun, Malformed, StorageFailed
 
 http_server = sys.modules["adapters_http_server"]
 
@@ -46,7 +49,7 @@ class Desk:
         self.submit = submit
         engine = create_engine(f"sqlite:///{directory / 'state.db'}", connect_args={"timeout": 30})
         self.state = AdapterState(engine)
-        self.supervisor = Supervisor(directory, lambda _: self._take, self.state, environ={}, interval=0.05)
+        self.supervisor = Supervisor(directory, lambda _: self._take, self.state, environ={}, interval=0.05, settle=0.1)
         self.stop = threading.Event()
         self.reports = 0
         self._thread: threading.Thread | None = None
@@ -184,10 +187,146 @@ def test_mappings_come_change_and_go_while_it_runs(desk):
     desk.rows("aa", 2)
     desk.until(lambda all_: all_["aa"].sealed == 2)
     desk.feed("aa", 3, version=2)
-    found = desk.until(lambda all_: all_["aa"].sealed == 3)
-    assert (found["aa"].version, found["aa"].trouble) == (2, None)
+    found = desk.until(lambda all_: all_["aa"].sealed == 3 and all_["aa"].version == 2)
+    assert found["aa"].trouble is None
     path.unlink()
     desk.until(lambda all_: "aa" not in all_)
+
+
+def other_key(text: str) -> str:
+    return text.replace('["id"]', '["name"]').replace("version = 2", "version = 3")
+
+
+# what may stand in the place of version 2 of a feed, and what is said of it
+REFUSED: dict[str, tuple[Callable[[Path, str], object], str]] = {
+    "half a file": (lambda path, text: path.write_text(text[: text.index("[source]") + 4]), "is not TOML"),
+    "a file of nothing": (lambda path, text: path.write_text(""), "is missing"),
+    "no text": (lambda path, text: path.write_bytes(b"\xff\0"), "not UTF-8"),
+    "a lower version": (lambda path, text: path.write_text(text.replace("= 2", "= 1")), "version 2 has made records"),
+    "the same version with other content": (
+        lambda path, text: path.write_text(text.replace("label", "title")), "is not the version 2",
+    ),
+    "another key": (lambda path, text: path.write_text(other_key(text)), "all would be sealed again"),
+    "another feed": (lambda path, text: path.write_text(text.replace('"aa"', '"zz"')), "whose name stays"),
+    "a link that leads out": (lambda path, text: path.symlink_to("/etc/hostname"), "leads out of the directory"),
+    "a pipe": (lambda path, text: os.mkfifo(path), "is no file but a pipe"),
+    "a directory": (lambda path, text: path.mkdir(), "is no file"),
+}  # fmt: skip
+
+
+def test_what_may_not_take_a_mappings_place_leaves_it_running(desk):
+    path = desk.feed("aa", 1, version=2)
+    text = path.read_text()
+    desk.begin()
+    desk.until(lambda all_: "aa" in all_ and all_["aa"].sealed == 1)
+    for rows, (attack, words) in enumerate(REFUSED.values(), 2):
+        path.unlink()
+        attack(path, text)
+        desk.until(lambda all_, words=words: words in (all_["aa"].trouble or ""))
+        desk.rows("aa", rows)
+        found = desk.until(lambda all_, rows=rows: all_["aa"].sealed == rows)
+        assert found["aa"].version == 2
+        path.rmdir() if path.is_dir() else path.unlink()
+        # renamed into place, as programs do; layout and comments are no other content
+        spare = desk.directory / "aa.new"
+        spare.write_text(f"# {rows}\n{text}")
+        spare.rename(path)
+        desk.until(lambda all_: all_["aa"].trouble is None)
+    assert len(desk.taken) == len(set(desk.taken)) == len(REFUSED) + 1
+
+
+def test_half_a_mapping_that_is_good_toml_is_not_read(desk):
+    """A copy that has come as far as the last table would have sealed rows without what is to follow."""
+    desk.supervisor._settle = 1.0
+    desk.feed("zz", 1)
+    desk.begin()
+    desk.until(lambda all_: all_["zz"].sealed == 1)
+    path = desk.feed("aa")
+    text = path.read_text()
+    for more in ("", "", '"place.address" = "name"\n'):
+        text += more
+        path.write_text(text)
+        time.sleep(0.05)
+    found = desk.until(lambda all_: "aa" in all_ and all_["aa"].sealed == 3)
+    assert (found["aa"].trouble, desk.state.held("market/aa").digest) == (None, load_mapping(path).digest)
+
+
+def test_a_version_stays_what_it_was_behind_a_restart(desk):
+    path = desk.feed("aa", 3)
+    text = path.read_text()
+    assert desk.supervisor.run(desk.stop, follow=False)[0].sealed == 3
+
+    def restarted(changed: str) -> FeedStatus:
+        path.write_text(changed)
+        (status,) = Supervisor(desk.directory, lambda _: desk.submit, desk.state, environ={}).run(
+            desk.stop, follow=False
+        )
+        return status
+
+    found = restarted(text.replace("label", "title"))
+    assert (found.state, 'raise "version" to 2' in (found.trouble or "")) == ("unreadable", True)
+    moved = text.replace("version = 1", "version = 2").replace('["id"]', '["number"]')
+    (desk.directory / "aa.csv").write_text("number,name\naa-0,n0\naa-1,n1\naa-2,n2\naa-3,n3\n")
+    assert "all would be sealed again" in (restarted(moved).trouble or "")
+    found = restarted(moved.replace("key =", 'former_key = ["id"]\nkey ='))
+    assert (found.trouble, found.known, found.sealed) == (None, 3, 1)
+    # the same file goes on being good, and so does one without the word, now that the key has its name
+    assert restarted(moved.replace("version = 2", "version = 3")).trouble is None
+
+
+def test_a_run_that_was_killed_has_used_its_version(desk):
+    path = desk.feed("aa", 3)
+
+    class PowerCut(BaseException): ...
+
+    def submit(batch: Any) -> Any:
+        desk.submit(batch)
+        raise PowerCut
+
+    def one_run(take: Any) -> Any:
+        mapping = load_mapping(path)
+        return run(mapping, open_source(mapping), desk.state, take)
+
+    with pytest.raises(PowerCut):
+        one_run(submit)
+    path.write_text(path.read_text().replace("label", "title"))
+    with pytest.raises(Malformed, match="is not the version 1"):
+        one_run(desk.submit)
+    path.write_text(path.read_text().replace("version = 1", "version = 2"))
+    report = one_run(desk.submit)
+    assert (report.sealed, report.known) == (0, 3)
+
+
+def test_a_mapping_that_changes_twice_within_a_turn(desk):
+    take, go_on, began = desk.submit, threading.Event(), threading.Event()
+
+    def submit(batch: Any) -> Any:
+        began.set()
+        assert go_on.wait(10)
+        return take(batch)
+
+    desk.submit = submit
+    desk.feed("aa", 2)
+    desk.begin()
+    assert began.wait(10)
+    desk.feed("aa", 3, version=2, target="title")
+    desk.feed("aa", 4, version=3)
+    go_on.set()
+    desk.until(lambda all_: all_["aa"].version == 3)
+    desk.rows("aa", 5)
+    found = desk.until(lambda all_: all_["aa"].sealed == 5)
+    assert (found["aa"].trouble, desk.state.held("market/aa").version) == (None, 3)
+
+
+def test_a_feed_whose_other_file_goes_runs_on_from_the_one_that_is_left(desk, monkeypatch):
+    monkeypatch.setattr("adapters.supervise.RETRY_SECONDS", 0.1)
+    first = desk.feed("aa")
+    (desk.directory / "bb.toml").write_text(first.read_text())
+    desk.begin()
+    desk.until(lambda all_: len(all_) == 2 and all_["bb"].state == "unreadable" and all_["aa"].sealed == 3)
+    first.unlink()
+    desk.rows("aa", 4)
+    desk.until(lambda all_: len(all_) == 1 and all_["bb"].sealed == 1)
 
 
 def test_two_files_for_one_feed(desk):

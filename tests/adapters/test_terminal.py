@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -20,7 +22,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from adapters.terminal import KEEP_S, PIN_PAUSE_S, PIN_TRIES, Terminal, officers_needed
+from adapters.terminal import Terminal
+from adapters.terminal_officers import PIN_PAUSE_S, PIN_TRIES, officers_needed
+from adapters.terminal_outbox import KEEP_S
 from adapters.terminal_queue import Queue
 from ledger.enrolment import Enrolment
 from ledger.errors import (
@@ -85,7 +89,7 @@ def test_a_sealed_record_comes_in_and_its_department_opens_it(out: Field, tmp_pa
     sealed = out.seal(1, attachments=files, captured_at="2026-03-02T09:15:02+08:00")
     assert sealed.new
     assert out.terminal.status().waiting == 1
-    result = out.terminal.submit(out.transport)
+    result = out.terminal.outbox.submit(out.transport)
     assert (result.acknowledged, result.refused, result.waiting, result.problem) == (1, 0, 0, None)
     record = opened(out, sealed.record_id)
     assert record["observation"] == "占用第1通道"
@@ -101,7 +105,7 @@ def test_a_sealed_record_comes_in_and_its_department_opens_it(out: Field, tmp_pa
 
 def test_the_audit_is_good_and_says_what_it_did_not_open(out: Field, tmp_path: Path) -> None:
     out.seal(1, attachments=photos(tmp_path))
-    out.terminal.submit(out.transport)
+    out.terminal.outbox.submit(out.transport)
     out.parts.take([])
     found = out.parts.audit()
     assert found.good, found.findings
@@ -110,7 +114,7 @@ def test_the_audit_is_good_and_says_what_it_did_not_open(out: Field, tmp_path: P
 
 def test_the_department_presents_it_masked(out: Field) -> None:
     sealed = out.seal(1)
-    out.terminal.submit(out.transport)
+    out.terminal.outbox.submit(out.transport)
     with out.parts.database.reading() as connection:
         shown = parse_presentation(out.reader.present(connection, sealed.record_id, ["result"]))
     assert shown.record()["result"] == "fail"
@@ -121,13 +125,21 @@ def test_the_department_presents_it_masked(out: Field) -> None:
 # ---- what the node cannot do -------------------------------------------------------------------------------------
 
 
+def readable(path: Path) -> bytes:
+    """What a file holds, and what its base64url says: the parts of a statement are written so."""
+    data = path.read_bytes()
+    words = re.findall(rb"[A-Za-z0-9_-]{16,}", data)
+    return data + b"".join(base64.urlsafe_b64decode(word[: len(word) // 4 * 4]) for word in words)
+
+
 def test_nothing_at_the_node_or_in_the_queue_is_readable(out: Field, tmp_path: Path) -> None:
     secret = "只有本部门可以读".encode()
     file = attachment(tmp_path / "secret.bin", secret * 1_000, "application/octet-stream")
     out.terminal.seal(finding(1, observation=secret.decode()), (file,), key="k", confirm=PINS)
-    queued = [p.read_bytes() for p in out.directory.rglob("*") if p.is_file()]
-    out.terminal.submit(out.transport)
-    node = [p.read_bytes() for p in out.parts.directory.parent.rglob("*") if p.is_file() and p != file.path]
+    queued = [readable(p) for p in out.directory.rglob("*") if p.is_file()]
+    out.terminal.outbox.submit(out.transport)
+    node = [readable(p) for p in out.parts.directory.parent.rglob("*") if p.is_file() and p != file.path]
+    assert any(b"330299-XF-001" in content for content in node)  # clear members are
     for needle in (secret, PLACE.encode(), "甲一".encode(), b"XF0001"):
         assert not any(needle in content for content in [*queued, *node])
         assert not any(json.dumps(needle.decode()).strip('"').encode() in content for content in [*queued, *node])
@@ -136,7 +148,7 @@ def test_nothing_at_the_node_or_in_the_queue_is_readable(out: Field, tmp_path: P
 
 def test_the_node_cannot_open_it_and_says_so(out: Field) -> None:
     sealed = out.seal(1)
-    out.terminal.submit(out.transport)
+    out.terminal.outbox.submit(out.transport)
     reader = RecordReader(KekRing(out.parts.agent), out.parts.blobs)
     with out.parts.database.reading() as connection:
         with pytest.raises(SealedElsewhere, match="yunxi terminal open"):
@@ -150,7 +162,7 @@ def test_the_nodes_own_records_go_on_beside_it(out: Field) -> None:
     from tests.fixtures.records import submissions
 
     out.seal(1)
-    out.terminal.submit(out.transport)
+    out.terminal.outbox.submit(out.transport)
     own = out.parts.take(submissions(0, 3))
     with out.parts.database.reading() as connection:
         assert out.parts.reader.open(connection, own[0].record_id).record()["result"] == "基本符合"
@@ -169,7 +181,7 @@ def test_a_terminal_that_was_started_anew_cannot_open_what_it_sealed(out: Field)
     out.again()
     out.seal(3)
     assert out.terminal._queue.submission(3).kek != first.kek
-    keystore = json.dumps(out.terminal._keys)
+    keystore = json.dumps(out.terminal.keys._content)
     assert "kek" not in keystore
 
 
@@ -179,7 +191,7 @@ def test_a_key_encryption_key_lives_a_day(out: Field) -> None:
     out.seal(2)
     one, two = out.terminal._queue.submission(1), out.terminal._queue.submission(2)
     assert one.kek.name != two.kek.name
-    assert out.terminal.submit(out.transport).problem is None
+    assert out.terminal.outbox.submit(out.transport).problem is None
 
 
 # ---- once, and not lost ------------------------------------------------------------------------------------------
@@ -198,23 +210,23 @@ def test_a_lost_acknowledgement_doubles_nothing(out: Field, tmp_path: Path) -> N
     out.seal(1, attachments=photos(tmp_path))
     out.seal(2)
     broken = Broken(out.transport, after={"submit"})
-    assert isinstance(out.terminal.submit(broken).problem, CouldNotRun)
+    assert isinstance(out.terminal.outbox.submit(broken).problem, CouldNotRun)
     assert out.terminal.status().waiting == 2
     broken.after.clear()
-    assert out.again().submit(broken).acknowledged == 2
+    assert out.again().outbox.submit(broken).acknowledged == 2
     out.parts.check_log(2)
 
 
 def test_an_upload_that_was_cut_goes_on_and_one_that_expired_begins_anew(out: Field, tmp_path: Path) -> None:
     sealed = out.seal(1, attachments=photos(tmp_path))
     broken = Broken(out.transport, after={"send_file"})
-    assert out.terminal.submit(broken).problem is not None
+    assert out.terminal.outbox.submit(broken).problem is not None
     assert out.terminal._queue.files(1)[0].upload is not None
     out.clock.wait(8 * DAY)
     out.node_clock.wait(8 * DAY)  # uploads are kept for seven days
-    first = out.terminal.submit(out.transport)
+    first = out.terminal.outbox.submit(out.transport)
     assert (first.acknowledged, first.waiting) == (0, 1)
-    assert out.terminal.submit(out.transport).acknowledged == 1
+    assert out.terminal.outbox.submit(out.transport).acknowledged == 1
     assert opened(out, sealed.record_id)["attachments"][1]["name"] == "b.pdf"
 
 
@@ -227,7 +239,7 @@ def test_one_refused_record_holds_up_no_other_and_stays(out: Field) -> None:
         sealed[40] ^= 1
         connection.execute("UPDATE items SET sealed = ? WHERE seq = 1", (bytes(sealed),))
     connection.close()
-    result = out.terminal.submit(out.transport)
+    result = out.terminal.outbox.submit(out.transport)
     assert (result.acknowledged, result.refused, result.waiting) == (1, 1, 0)
     (kept,) = out.terminal.status().refused
     assert kept.reason == "queue-damaged"
@@ -238,25 +250,25 @@ def test_after_a_restore_of_the_node_the_acknowledged_can_come_again(out: Field,
     before = tmp_path / "before.sqlite"
     with sqlite3.connect(out.parts.url.removeprefix("sqlite:///")) as source, sqlite3.connect(before) as target:
         source.backup(target)
-    assert out.terminal.submit(out.transport).acknowledged == 1
+    assert out.terminal.outbox.submit(out.transport).acknowledged == 1
     with sqlite3.connect(before) as source, sqlite3.connect(out.parts.url.removeprefix("sqlite:///")) as target:
         source.backup(target)
     source.close(), target.close()
     out.parts.check_log(0)
-    assert out.terminal.again("acknowledged") == 1
-    assert out.terminal.submit(out.transport).acknowledged == 1
+    assert out.terminal.outbox.again("acknowledged") == 1
+    assert out.terminal.outbox.submit(out.transport).acknowledged == 1
     out.parts.check_log(1)
 
 
 def test_what_was_acknowledged_long_ago_is_dropped_with_its_files(out: Field, tmp_path: Path) -> None:
     out.seal(1, attachments=photos(tmp_path))
-    out.terminal.submit(out.transport)
+    out.terminal.outbox.submit(out.transport)
     assert len(list((out.directory / "files").iterdir())) == 2
     out.clock.wait(KEEP_S + 60)
     out.node_clock.wait(KEEP_S + 60)
-    out.terminal.submit(out.transport)
+    out.terminal.outbox.submit(out.transport)
     assert list((out.directory / "files").iterdir()) == []
-    assert out.terminal.again("acknowledged") == 0
+    assert out.terminal.outbox.again("acknowledged") == 0
     assert out.terminal.seal(finding(1), photos_again(tmp_path), key="n1", confirm=PINS).new is False
 
 
@@ -273,11 +285,11 @@ def test_days_offline_come_in_together(out: Field) -> None:
     for day in range(5):
         for number in range(30):
             out.terminal.seal(report(100 * day + number))
-        assert out.terminal.submit(dead).problem is not None
+        assert out.terminal.outbox.submit(dead).problem is not None
         out.again()
         out.clock.wait(DAY)
         out.node_clock.wait(DAY)
-    result = out.terminal.submit(Broken(out.transport))
+    result = out.terminal.outbox.submit(Broken(out.transport))
     assert (result.acknowledged, result.waiting) == (150, 0)
     out.parts.check_log(150)
     assert out.parts.audit().good
@@ -287,11 +299,11 @@ def test_a_clock_ahead_waits_and_comes_in_later(out: Field) -> None:
     out.clock.set(2 * 3600)
     out.seal(1)
     out.seal(2)
-    result = out.terminal.submit(out.transport)
+    result = out.terminal.outbox.submit(out.transport)
     assert (result.acknowledged, result.refused, result.waiting, result.problem) == (0, 0, 2, None)
     out.clock.wait(2 * 3600)
     out.node_clock.wait(2 * 3600)
-    assert out.terminal.submit(out.transport).acknowledged == 2
+    assert out.terminal.outbox.submit(out.transport).acknowledged == 2
 
 
 def test_a_clock_from_before_the_enrolment_seals_nothing(out: Field) -> None:
@@ -304,7 +316,7 @@ def test_a_clock_from_before_the_enrolment_seals_nothing(out: Field) -> None:
 def test_older_than_the_terminal_may_be_offline_is_kept_and_said(out: Field) -> None:
     out.seal(1)
     out.node_clock.wait(31 * DAY)
-    result = out.terminal.submit(out.transport)
+    result = out.terminal.outbox.submit(out.transport)
     assert result.refused == 1
     (kept,) = out.terminal.status().refused
     assert kept.reason == "sealed-too-long-ago"
@@ -314,7 +326,7 @@ def test_older_than_the_terminal_may_be_offline_is_kept_and_said(out: Field) -> 
 def test_the_clocks_difference_is_measured_and_recorded(out: Field) -> None:
     unknown = out.seal(1)
     out.clock.set(90)
-    clock = out.terminal.measure_clock(out.transport)
+    clock = out.terminal.clock_keeper.measure(out.transport)
     assert clock.offset_ms == 90_000
     out.clock.wait(3_600)
     out.node_clock.wait(3_600)
@@ -323,7 +335,7 @@ def test_the_clocks_difference_is_measured_and_recorded(out: Field) -> None:
     corrected = out.seal(3)
     out.clock.boot = "boot-2"
     restarted = out.seal(4)
-    assert out.terminal.submit(out.transport).acknowledged == 4
+    assert out.terminal.outbox.submit(out.transport).acknowledged == 4
     captures = [opened(out, s.record_id)["capture"] for s in (unknown, known, corrected, restarted)]
     assert [capture["clock"] for capture in captures] == ["unknown", "measured", "measured", "unknown"]
     assert [capture.get("clock_offset_ms") for capture in captures] == [None, 90_000, 30_000, None]
@@ -368,16 +380,27 @@ def test_pins_cannot_be_tried_out(out: Field) -> None:
 
 
 def test_pins_are_not_kept_in_any_file(out: Field) -> None:
-    assert not any(PINS["XF0001"] in json.dumps(kept) for kept in out.terminal._keys["officers"].values())
+    assert not any(PINS["XF0001"] in json.dumps(kept) for kept in out.terminal.keys.officers.values())
     for pin in ("1", "111111", "121212", "x" * 65):
         with pytest.raises(Refusal, match="PIN"):
-            out.terminal.add_officer("XF0003", "丙", pin)
+            out.terminal.officers.add("XF0003", "丙", pin)
+
+
+def test_what_two_processes_add_is_all_kept(out: Field) -> None:
+    one, other = out.terminal, open_terminal(out.directory, out.clock)
+    one.officers.add("XF0003", "丙", "305284")
+    other.officers.add("XF0004", "丁", "918273")
+    again = open_terminal(out.directory, out.clock)
+    assert set(again.officers.names()) == {"XF0001", "XF0002", "XF0003", "XF0004"}
+    assert again.keys.enrolled
+    other.close()
+    again.close()
 
 
 def test_other_types_need_nobody(out: Field) -> None:
     assert officers_needed(TYPES.get("inspection.report", 1)) == 0
     sealed = out.terminal.seal(report(1), operator="camera-7")
-    assert out.terminal.submit(out.transport).acknowledged == 1
+    assert out.terminal.outbox.submit(out.transport).acknowledged == 1
     assert opened(out, sealed.record_id)["capture"] == {
         "device": "pda-07",
         "clock": "unknown",
@@ -406,8 +429,9 @@ def test_the_terminal_checks_as_intake_does(out: Field) -> None:
 def test_it_decides_by_the_list_of_matters_that_it_was_enrolled_with(out: Field) -> None:
     def listed(*periods: tuple[str, str]) -> None:
         held = {"version": 3, "periods": {"330299-XF-001": periods}}
-        out.terminal._save(enrolled={**out.terminal._keys["enrolled"], "matters": held})
-        out.again()._check_pin = lambda *_: None  # type: ignore[method-assign]
+        with out.terminal.keys._changing() as content:
+            content["enrolled"]["matters"] = held
+        out.again().officers._check_pin = lambda *_: None  # type: ignore[method-assign]
 
     listed(("2020-01-01", "2026-03-01"), ("2026-03-03", "9999-12-31"))
     with pytest.raises(RecordRefused, match="did not hold matter 330299-XF-001 on 2026-03-02") as caught:
@@ -420,16 +444,16 @@ def test_it_decides_by_the_list_of_matters_that_it_was_enrolled_with(out: Field)
 
 
 def test_a_newer_enrolment_brings_a_newer_list(out: Field, terminal_template: TerminalTemplate) -> None:
-    asked, told = terminal_template.request, out.terminal._keys["enrolled"]
+    asked, told = terminal_template.request, out.terminal.keys.enrolment()
     held = {"version": 4, "periods": {"M-2": [["2020-01-01", "9999-12-31"]]}}
     keys = {"index_key": out.parts.agent.index_key(), "recipient": b64decode(told["recipient"], "enrolment")}
     newer = Enrolment(**{**told, **keys, "matters": held})
-    out.terminal.accept(newer.seal(asked, out.terminal._keys["code"]))
+    out.terminal.accept(newer.seal(asked, out.terminal.keys._content["code"]))
     with pytest.raises(RecordRefused, match="version 4"):
         out.seal(1)
     broken = Enrolment(**{**told, **keys, "matters": {"version": 5}})
     with pytest.raises(Malformed, match="list of matters"):
-        out.terminal.accept(broken.seal(asked, out.terminal._keys["code"]))
+        out.terminal.accept(broken.seal(asked, out.terminal.keys._content["code"]))
 
 
 def test_a_record_of_the_services_own_is_refused(out: Field) -> None:
@@ -458,7 +482,7 @@ from tests.fixtures.terminals import PINS, Field, Hand, finding, open_terminal
 from tests.fixtures.records import AttachmentSource
 directory, photo, parts, url, keys, start, stop = sys.argv[1:]
 terminal = open_terminal(Path(directory), Hand())
-terminal._check_pin = lambda *_: None  # a stretched PIN takes longer than all the rest
+terminal.officers._check_pin = lambda *_: None  # a stretched PIN takes longer than all the rest
 parts = Parts.open(Path(parts), url, FileKeyAgent.open(Path(keys)))
 transport = Field(parts, Path(directory), terminal, None, Hand(), Hand()).transport
 print("ready", flush=True)
@@ -467,7 +491,7 @@ for number in range(int(start), int(stop)):
     sealed = terminal.seal(finding(number), files, key=f"n{number}", confirm=PINS)
     print(sealed.record_id, flush=True)
     if number % 4 == 0:
-        assert terminal.submit(transport).problem is None
+        assert terminal.outbox.submit(transport).problem is None
 """
 
 
@@ -497,7 +521,7 @@ def test_kill_9_while_sealing_and_submitting_loses_and_doubles_nothing(
         worker.stdout.close()
     assert killed == kills
     for _ in range(3):
-        result = out.terminal.submit(out.transport)
+        result = out.terminal.outbox.submit(out.transport)
     assert (result.waiting, result.refused, result.problem) == (0, 0, None)
     out.parts.check_log(wanted)
     assert set(told) == {item.record_id for item in out.terminal._queue.items("acknowledged")}
@@ -517,7 +541,7 @@ def test_the_queue_is_synchronous(out: Field) -> None:
 
 def test_a_queue_that_is_torn_or_changed_anywhere_is_said_or_whole(out: Field, tmp_path: Path) -> None:
     """Cut at any place, or with any bytes changed: what is still given out is what was sealed, the rest is named."""
-    path, key, chance = tmp_path / "q.sqlite", out.terminal._secret("queue"), random.Random(1)
+    path, key, chance = tmp_path / "q.sqlite", out.terminal.keys.secret("queue"), random.Random(1)
     whole = [out.terminal.seal(finding(n), confirm=PINS).record_id for n in range(3)]
     out.terminal.close()
     data = (out.directory / "queue.sqlite").read_bytes()
@@ -562,7 +586,7 @@ def test_two_at_once_on_one_queue_seal_each_key_once(out: Field) -> None:
         kept = list(pool.map(work, range(2)))
     assert kept[0] == kept[1] and len(set(kept[0].values())) == 15
     other = open_terminal(out.directory, out.clock)
-    first, second = out.terminal.submit(out.transport), other.submit(out.transport)
+    first, second = out.terminal.outbox.submit(out.transport), other.outbox.submit(out.transport)
     other.close()
     assert (first.acknowledged, second.acknowledged, second.waiting) == (15, 0, 0)
     out.parts.check_log(15)
@@ -604,7 +628,7 @@ def test_a_full_disk_loses_nothing_that_was_sealed(out: Field, tmp_path: Path) -
         sealed.extend(out.terminal.seal(finding(n), key=f"n{n}", confirm=PINS).record_id for n in range(2, 40))
     connection.execute("PRAGMA max_page_count = 1000000")
     out.terminal.seal(finding(99), confirm=PINS)
-    assert out.terminal.submit(out.transport).acknowledged == len(sealed) + 1
+    assert out.terminal.outbox.submit(out.transport).acknowledged == len(sealed) + 1
     out.parts.check_log(len(sealed) + 1)
 
 

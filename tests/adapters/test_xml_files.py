@@ -46,6 +46,23 @@ def brief(rows: list[Row | BadRow]) -> list[Any]:
     ]
 
 
+def test_elements_that_are_wanted_as_entries(tmp_path):
+    """The parties of a case came as lists beside each other, and nobody said which name has which number."""
+    data = (
+        "<e><r><p><q t='1'><n>A</n><i>7</i></q><q t='2'><n>B</n><o><s>S</s></o></q></p><x>1</x><y>z</y></r>"
+        "<r><p><q><n>C</n></q></p></r><r><x n='2'>w</x></r></e>"
+    )
+    (tmp_path / "f.xml").write_text(data)
+    each = frozenset({"p.q", "x"})
+    opening = Opening(tmp_path, frozenset(), each=each, override=tmp_path / "f.xml", limits=SMALL)
+    (page,) = options().open(opening).pages({}, 10)
+    assert brief(list(page.rows)) == [
+        {"p.q": [{"@t": "1", "n": "A", "i": "7"}, {"@t": "2", "n": "B", "o.s": "S"}], "x": "1", "y": "z"},
+        {"p.q": [{"n": "C"}]},
+        {"x": [{"@n": "2", "#text": "w"}]},
+    ]
+
+
 GOOD: dict[str, tuple[bytes, list[Any]]] = {
     "attributes and inner elements": (
         b'<e><r no="7"><a u="m">1</a><p><s>S</s><c>C</c></p></r></e>',

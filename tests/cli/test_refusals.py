@@ -253,9 +253,9 @@ def test_a_corrected_source_empties_the_quarantine(yunxi: Yunxi, rows: str) -> N
     ran = yunxi.good("adapter", "run", rows, "--json").json()
     assert (ran["sealed"], ran["known"]) == (2, 4)  # the row with the replaced bytes is text now, too
     mapping = yunxi.directory / "feed" / "rows.toml"
-    mapping.write_text(
-        mapping.read_text().replace('"day", as = "date"', '"day", as = "date", default = "2026-01-01T00:00:00+08:00"')
-    )
+    text = mapping.read_text().replace("version = 1", "version = 2")
+    corrected = text.replace('"day", as = "date"', '"day", as = "date", default = "2026-01-01T00:00:00+08:00"')
+    mapping.write_text(corrected)
     afresh = yunxi.good("adapter", "run", rows, "--afresh", "--json").json()
     assert afresh["sealed"] == 1
     assert "blank" not in afresh["in_quarantine"]
