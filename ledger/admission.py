@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, select, text
 from sqlalchemy.exc import IntegrityError
 
-from ledger.errors import Conflict, RecordRefused
-from ledger.keks import EpochGone
+from ledger.errors import Conflict, HistoryRefused, RecordRefused
+from ledger.keks import EpochGone, newest_epoch
+from ledger.matters import newest_version
 from ledger.sequencer import Arrival, Head, Sequencer, lock_head
 from ledger.store.database import Database
-from ledger.store.models import entries, index_of
+from ledger.store.models import entries, index_of, logs
 from ledger.submission import MAX_KEY_CHARS, SERVICE_KEYS, Acknowledged, Outcome, Refused
 from ledger.uploads import UploadTaken
 
@@ -25,7 +26,26 @@ MAX_ATTEMPTS = 10
 _OF_KEYS = select(entries.c.key, entries.c.content_mark, entries.c.record_id, entries.c.position).where(
     entries.c.log == bindparam("of_log"), entries.c.key.in_(bindparam("keys", expanding=True))
 )
+# one look-up a key: for the query above PostgreSQL reads all keys of a log that has grown since it counted them last
+_OF_KEYS_ON_POSTGRESQL = text(
+    "SELECT found.* FROM unnest(CAST(:keys AS varchar[])) AS wanted (key), LATERAL ("
+    "SELECT key, content_mark, record_id, position FROM entries WHERE log = :of_log AND entries.key = wanted.key "
+    "LIMIT 1) AS found"
+)
+_LOG = select(logs, newest_version(logs.c.log).label("list_version"), newest_epoch(logs.c.log).label("epoch")).where(
+    logs.c.department == bindparam("of_department")
+)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A log as it stood when a batch was looked at, with its department's newest list of matters (0: none) and
+    key-encryption key (None: none)."""
+
+    head: Head
+    list_version: int
+    epoch: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +121,20 @@ def append(
     return True
 
 
+def open_log(connection: Connection, department: str) -> Opened:
+    """The department's log, all that a batch asks of it in one query. Raises HistoryRefused where there is none."""
+    row = connection.execute(_LOG, {"of_department": department}).one_or_none()
+    if row is None:
+        raise HistoryRefused(f"there is no log of department {department!r}: run `yunxi department add {department}`")
+    return Opened(Head(row.log, row.department, row.origin, row.size, row.root), row.list_version or 0, row.epoch)
+
+
 def find_known(connection: Connection, log: int, keys: Sequence[str]) -> dict[str, Known]:
     """The records of a log that have one of `keys`, by key."""
     found: dict[str, Known] = {}
+    query = _OF_KEYS if connection.dialect.name == "sqlite" else _OF_KEYS_ON_POSTGRESQL
     for start in range(0, len(keys), 500):
-        rows = connection.execute(_OF_KEYS, {"of_log": log, "keys": keys[start : start + 500]})
+        rows = connection.execute(query, {"of_log": log, "keys": keys[start : start + 500]})
         found |= {
             row.key: Known(row.content_mark, str(UUID(bytes=row.record_id)), index_of(row.position)) for row in rows
         }

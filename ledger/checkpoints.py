@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from ledger.errors import HistoryRefused
 from ledger.formats.checkpoint import Checkpoint, add_signatures, open_checkpoint_by, sign_checkpoint
@@ -13,6 +14,15 @@ from ledger.formats.tiles import tree_root
 from ledger.keys import Signer
 from ledger.store.models import checkpoints, cosignatures, logs
 from ledger.store.reading import LogRow, StoredTiles
+
+# made once, because a receipt asks both; and a note that was found good is not verified for each receipt again
+_NOTE = select(checkpoints.c.note).where(
+    checkpoints.c.log == bindparam("of_log"), checkpoints.c.size == bindparam("of_size")
+)
+_COSIGNATURES = select(cosignatures.c.witness, cosignatures.c.line).where(
+    cosignatures.c.log == bindparam("of_log"), cosignatures.c.size == bindparam("of_size")
+)
+_open_checkpoint_by = lru_cache(maxsize=64)(open_checkpoint_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +49,13 @@ def sign_at(connection: Connection, log: LogRow, size: int, signer: Signer, now:
     The root is recomputed from the tiles; at the head's size it must be the head's, so that no damaged tree is ever
     signed: raises HistoryRefused then. The caller commits; `now` in seconds since 1970.
     """
-    query = select(checkpoints.c.note).where(checkpoints.c.log == log.number, checkpoints.c.size == size)
-    note = connection.scalar(query)
+    here = {"of_log": log.number, "of_size": size}
+    note = connection.scalar(_NOTE, here)
     if note is None:
         lock_log(connection, log.number)
-        note = connection.scalar(query)
+        note = connection.scalar(_NOTE, here)
     if note is not None:
-        return SignedCheckpoint(open_checkpoint_by(note, vkeys_of(log.origin, signer))[0], note)
+        return SignedCheckpoint(_open_checkpoint_by(note, vkeys_of(log.origin, signer))[0], note)
     root = tree_root(size, StoredTiles(connection, log.number))
     if size == log.size and root != log.root:
         raise HistoryRefused(f"log {log.origin} is damaged at size {size:,}: run `yunxi audit`; nothing was signed")
@@ -56,10 +66,10 @@ def sign_at(connection: Connection, log: LogRow, size: int, signer: Signer, now:
 
 def cosigned_note(connection: Connection, log: int, signed: SignedCheckpoint) -> bytes:
     """The checkpoint's note with every cosignature that witnesses gave to it so far."""
-    here = (cosignatures.c.log == log) & (cosignatures.c.size == signed.checkpoint.size)
+    found = connection.execute(_COSIGNATURES, {"of_log": log, "of_size": signed.checkpoint.size})
     # sorted here: databases differ in how they order text, and the same state is to give the same receipts
-    kept = sorted((each.witness, each.line) for each in connection.execute(select(cosignatures).where(here)))
-    return add_signatures(signed.note, [line for _, line in kept])
+    kept = sorted((witness, line) for witness, line in found)
+    return add_signatures(signed.note, [line for _, line in kept]) if kept else signed.note
 
 
 def lock_log(connection: Connection, number: int) -> None:

@@ -15,8 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, select
 
 from ledger.admission import (
     MAX_ATTEMPTS,
@@ -30,6 +29,7 @@ from ledger.admission import (
     find_taken,
     is_key,
     is_known,
+    open_log,
 )
 from ledger.attachments import StoredBlob, attachment_context, describe, unchanged
 from ledger.crypto.blind import content_key, content_mark
@@ -45,12 +45,8 @@ from ledger.sequencer import Arrival, Head, Sequencer
 from ledger.store.blobs import Blobs
 from ledger.store.database import Database
 from ledger.store.models import logs
-from ledger.submission import AttachmentSource, Held, Outcome, Refused, Submission, draw_record_id
+from ledger.submission import AttachmentSource, Held, Outcome, Refused, Submission, content_of, draw_record_id
 from ledger.uploads import Claim, Finished, claim_uploads, find_finished
-
-_LOG = select(logs).where(logs.c.department == bindparam("of_department"))
-_NOT_CONTENT = ("id", "source")
-"""Members that may differ between two deliveries of the same content: the drawn id, and which mapping read the row."""
 
 
 @dataclass(slots=True)
@@ -210,12 +206,7 @@ class Intake:
             raise RecordRefused(
                 "attachments", "attachments are described by intake from the files themselves; leave them out"
             )
-        content = {name: value for name, value in record.items() if name not in _NOT_CONTENT}
-        try:
-            canonical = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
-        except TypeError as error:
-            raise RecordRefused("not-json", f"the record is not JSON: {error}") from error
-        return record, content_mark(self._content_key(department), canonical)
+        return record, content_mark(self._content_key(department), content_of(record))
 
     # -- sealing --
 
@@ -249,7 +240,9 @@ class Intake:
         data_key = sealer.draw_data_key()
         record = candidate.record if frozen is None else frozen.into(candidate.record)
         sealed = sealer.seal(candidate.kind, record, int(now), data_key)
-        blobs = self._store_attachments(sealed, candidate, data_key) + _taken_over(sealed, candidate, data_key)
+        blobs: tuple[StoredBlob, ...] = ()
+        if "attachments" in candidate.record:
+            blobs = self._store_attachments(sealed, candidate, data_key) + _taken_over(sealed, candidate, data_key)
         if frozen is not None:
             blobs += (self._store_manifest(sealed, frozen, len(blobs) + 1, data_key),)
         return Arrival(sealed, candidate.key, candidate.mark, blobs)
@@ -297,19 +290,16 @@ class Intake:
         )
 
     def _open_log(self, connection: Connection, department: str, now: float) -> tuple[Head, Sealer]:
-        row = connection.execute(_LOG, {"of_department": department}).one_or_none()
-        if row is None:
-            raise HistoryRefused(
-                f"there is no log of department {department!r}: run `yunxi department add {department}`"
-            )
-        self.matters.refresh(connection, row.log, department)
-        kek = self._keks.current(connection, row.log, department)
+        opened = open_log(connection, department)
+        head = opened.head
+        self.matters.refresh(connection, head.number, department, opened.list_version)
+        kek = self._keks.of_epoch(connection, head.number, department, opened.epoch)
         # the key in force at the very second that the statements will carry: no key ever signs outside its interval
         signer = self._agent.statement_signer(department, int(now))
         sealer = self._sealers.get(department)
         if sealer is None or sealer.kek.epoch != kek.epoch or sealer.kid != signer.kid:
             sealer = self._sealers[department] = Sealer(department, signer, kek, self._agent.index_key())
-        return Head(row.log, row.department, row.origin, row.size, row.root), sealer
+        return head, sealer
 
     def _content_key(self, department: str) -> bytes:
         key = self._content_keys.get(department)

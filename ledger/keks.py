@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, bindparam, func, insert, select, update
 
 from ledger.crypto.envelope import KEY_BYTES, kek_info, terminal_kek_info, unwrap_kek, wrap_kek
 from ledger.errors import PayloadInvalid, SealedElsewhere
@@ -35,7 +36,12 @@ class EpochGone(Exception):
     """The key-encryption key of a batch was destroyed while the batch was sealed: it is to be sealed anew."""
 
 
-_NEWEST_EPOCH = select(func.max(keks.c.epoch)).where(keks.c.log == bindparam("of_log"), keks.c.terminal.is_(None))
+def newest_epoch(log: ColumnElement[int]) -> ScalarSelect[Any]:
+    """The epoch of a log's newest KEK of the node's own, as a part of a query; NULL for none."""
+    return select(func.max(keks.c.epoch)).where(keks.c.log == log, keks.c.terminal.is_(None)).scalar_subquery()
+
+
+_NEWEST_EPOCH = select(newest_epoch(bindparam("of_log")))
 _HELD_EPOCH = select(keks.c.epoch).where(keks.c.log == bindparam("of_log"), keks.c.epoch == bindparam("of_epoch"))
 
 
@@ -51,7 +57,10 @@ class KekRing:
 
     def current(self, connection: Connection, log: int, department: str) -> Kek:
         """The newest KEK of a department. Raises PayloadInvalid when there is none or it does not open."""
-        epoch = connection.scalar(_NEWEST_EPOCH, {"of_log": log})
+        return self.of_epoch(connection, log, department, connection.scalar(_NEWEST_EPOCH, {"of_log": log}))
+
+    def of_epoch(self, connection: Connection, log: int, department: str, epoch: int | None) -> Kek:
+        """The same where `newest_epoch` was read already."""
         if epoch is None:
             raise PayloadInvalid(f"department {department} has no key-encryption key: run `yunxi department add` again")
         return Kek(epoch, self.key(connection, log, department, epoch))

@@ -19,6 +19,10 @@ from ledger.store.models import position_of
 from ledger.store.reading import EntryRow, find_entries, find_entry, read_logs
 
 _IDS_A_QUERY = 500
+_BEFORE_UNIT, _AFTER_SALT = 36, b"Iiwi"
+"""A disclosure of ours begins with `["`, a salt of 22 characters and `","`: 27 bytes, 36 characters of base64url, of
+which the last 4 are always these."""
+_UNIT_CHARS = 44
 _TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
@@ -123,6 +127,11 @@ def split_disclosures(statement: bytes, joined: bytes, digests: Sequence[str] | 
 
 def unit_of(text: bytes) -> str:
     """The unit that a disclosure shows, where it was found in its statement."""
+    if text[_BEFORE_UNIT - 4 : _BEFORE_UNIT] == _AFTER_SALT:
+        # read no further than the name: what follows it may be long
+        name, ended, _ = _b64url_decode(text[_BEFORE_UNIT : _BEFORE_UNIT + _UNIT_CHARS]).partition(b'"')
+        if ended and b"\\" not in name:
+            return name.decode()
     unit: str = orjson.loads(_b64url_decode(text))[1]
     return unit
 

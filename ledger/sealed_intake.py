@@ -43,10 +43,11 @@ from ledger.admission import (
     find_taken,
     is_key,
     is_known,
+    open_log,
 )
 from ledger.attachments import StoredBlob
 from ledger.crypto.envelope import WRAPPED_KEK_BYTES, WRAPPED_KEY_BYTES, check_payload
-from ledger.errors import HistoryRefused, Malformed, RecordRefused, SignatureInvalid, StorageFailed
+from ledger.errors import Malformed, RecordRefused, SignatureInvalid, StorageFailed
 from ledger.formats.casefile import DECISION
 from ledger.formats.encoding import b64url_decode
 from ledger.formats.jwk import kid_of
@@ -60,7 +61,7 @@ from ledger.seal import Sealed
 from ledger.sealed_format import MARK_BYTES, MAX_BLOBS, MAX_PAYLOAD_BYTES, NAME_BYTES, SealedSubmission
 from ledger.sequencer import Arrival, Head, Sequencer
 from ledger.store.database import Database
-from ledger.store.models import keks, logs
+from ledger.store.models import keks
 from ledger.submission import Outcome, Refused
 from ledger.terminals import SKEW_S, Terminal, read_terminals
 from ledger.uploads import Finished, find_finished
@@ -133,8 +134,9 @@ class SealedIntake:
     def _attempt(self, department: str, batch: Sequence[SealedSubmission]) -> list[Outcome] | None:
         now = self._clock()
         with self._database.reading() as connection:
-            seen = _open_log(connection, department)
-            self._matters.refresh(connection, seen.number, department)
+            opened = open_log(connection, department)
+            seen = opened.head
+            self._matters.refresh(connection, seen.number, department, opened.list_version)
             known = find_known(connection, seen.number, [s.key for s in batch if is_key(s.key)])
             facts = self._read(connection, seen, batch, now)
         outcomes: dict[int, Outcome] = {}
@@ -231,13 +233,6 @@ class SealedIntake:
         most = len(kind.units) + MAX_BLOBS
         if not 0 < len(statement.digests) <= most:
             raise RecordRefused("statement", f"a {statement.type} has 1 to {most} parts, not {len(statement.digests)}")
-
-
-def _open_log(connection: Connection, department: str) -> Head:
-    row = connection.execute(select(logs).where(logs.c.department == department)).one_or_none()
-    if row is None:
-        raise HistoryRefused(f"there is no log of department {department!r}: run `yunxi department add {department}`")
-    return Head(row.log, row.department, row.origin, row.size, row.root)
 
 
 def _parse(data: bytes) -> Statement:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, select, text, update
 
 from ledger.attachments import StoredBlob
 from ledger.errors import HistoryRefused
@@ -25,8 +25,9 @@ from ledger.uploads import take_uploads
 
 # made once: to put a statement together takes longer than to run it, which counts in small batches
 _LOCK_HEAD = select(logs).where(logs.c.department == bindparam("of_department")).with_for_update()
-_DROP_TILE = delete(tiles).where(
-    tiles.c.log == bindparam("of_log"), tiles.c.level == bindparam("at_level"), tiles.c.tile == bindparam("index")
+_PUT_TILE = text(
+    "INSERT INTO tiles (log, level, tile, hashes) VALUES (:log, :level, :index, :data) "
+    "ON CONFLICT (log, level, tile) DO UPDATE SET hashes = excluded.hashes"
 )
 _SWAP_HEAD = (
     update(logs)
@@ -151,8 +152,8 @@ def _vault(position: int, sealed: Sealed) -> tuple[object, ...]:
 
 def _store_tiles(connection: Connection, log: int, writes: Sequence[TileWrite]) -> None:
     for write in writes:
-        connection.execute(_DROP_TILE, {"of_log": log, "at_level": write.level, "index": write.index})
-    insert_rows(connection, tiles, [(log, w.level, w.index, w.data) for w in writes])
+        tile = {"log": log, "level": write.level, "index": write.index, "data": write.data}
+        connection.execute(_PUT_TILE, tile)
 
 
 def _swap_head(connection: Connection, old: Head, new: Head) -> None:

@@ -215,7 +215,8 @@ class Uploads:
     def _write(self, descriptor: int, row: Row[Any], run: bytes) -> bytes | None:
         """Writes what makes whole segments; gives the sealed rest for the row."""
         if row.wrapped_key is None:
-            if row.received == 0 and run[: len(MAGIC)] != MAGIC[: len(run)]:
+            expected = MAGIC[row.received : row.received + len(run)]
+            if not run.startswith(expected):
                 raise RecordRefused(
                     "upload-not-sealed", "what a terminal uploads is sealed: this begins like no stream"
                 )
@@ -301,8 +302,11 @@ class Uploads:
             with self._path(name).open("r+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 yield file.fileno()
-        except FileNotFoundError:  # it was whole, and has moved
-            raise _offset_differs(self._row(department, name).received) from None
+        except FileNotFoundError as error:
+            row = self._row(department, name)
+            if row.received < row.size:  # whoever is told to go on from there comes back for ever
+                raise StorageFailed(f"the file of upload {name} is gone: cancel it and begin again") from error
+            raise _offset_differs(row.received) from None  # it was whole, and has moved
         except OSError as error:
             raise StorageFailed(f"an upload cannot be stored: {error.strerror}; free space and go on") from error
 

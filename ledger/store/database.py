@@ -7,18 +7,24 @@ processes may open the same database; SQLite lets one write at a time, PostgreSQ
 
 from __future__ import annotations
 
+import functools
+import math
+import select
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy import Connection, Dialect, Engine, Table, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InvalidatePoolError, SQLAlchemyError
 
 from ledger.errors import CouldNotRun, StorageFailed
 
 BUSY_TIMEOUT_S = 60
+RESTED_S = 5
+"""A connection to PostgreSQL that was not used for so long is asked whether it lives before it is used again."""
 _WRITING = "yunxi_writing"
 _BUSY = f"another process has held the database for {BUSY_TIMEOUT_S} s: wait for it, or stop it, and run again"
 
@@ -107,9 +113,35 @@ def _known_url(url: str | URL) -> URL:
 
 def _postgresql(url: URL) -> Engine:
     try:
-        return create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        engine = create_engine(url.set(drivername="postgresql+psycopg"))
     except ImportError as error:
         raise CouldNotRun("PostgreSQL needs its driver: run `pip install 'yunxi[postgresql]'`") from error
+    event.listen(engine, "checkin", _note_use)
+    event.listen(engine, "checkout", functools.partial(_require_alive, engine.dialect))
+    return engine
+
+
+def _note_use(_connection: Any, record: Any) -> None:
+    record.info["used"] = time.monotonic()
+
+
+def _require_alive(dialect: Dialect, connection: Any, record: Any, _fairy: Any) -> None:
+    """Has the pool open another connection instead of one that has ended, before anything is sent on it.
+
+    An end that the server announced is seen without asking: on a connection at rest nothing else can have come. One
+    that it could not (its machine is gone, a firewall has forgotten) shows only when asked, a round trip, so after a
+    rest. Until then whoever meets it is told StorageFailed, and everybody gets another connection.
+    """
+    try:
+        came = select.poll()
+        came.register(connection.fileno(), select.POLLIN)
+        ended = bool(came.poll(0))
+        if not ended and time.monotonic() - record.info.get("used", math.inf) > RESTED_S:
+            dialect.do_ping(connection)
+    except connection.Error as error:
+        raise InvalidatePoolError from error
+    if ended:
+        raise InvalidatePoolError
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:

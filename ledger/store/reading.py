@@ -60,10 +60,8 @@ class EntryRow:
 
 def read_logs(connection: Connection, department: str | None = None) -> list[LogRow]:
     """All logs of the node by number, or the one of `department` (an empty list when there is none)."""
-    query = select(logs).order_by(logs.c.log)
-    if department is not None:
-        query = query.where(logs.c.department == department)
-    return [LogRow(r.log, r.department, r.origin, r.size, r.root, r.halted) for r in connection.execute(query)]
+    rows = connection.execute(_LOGS if department is None else _LOG_OF, {"of_department": department})
+    return [LogRow(r.log, r.department, r.origin, r.size, r.root, r.halted) for r in rows]
 
 
 def anchored_size(connection: Connection, log: int) -> int:
@@ -82,7 +80,7 @@ def find_entry(connection: Connection, record_id: str) -> EntryRow:
         wanted = UUID(record_id).bytes
     except ValueError as error:
         raise RecordRefused("unknown-record", f"{record_id!r} is not a record id; it is a UUID") from error
-    row = connection.execute(_ENTRY.where(entries.c.record_id == wanted)).one_or_none()
+    row = connection.execute(_ENTRIES_OF_IDS, {"ids": [wanted]}).one_or_none()
     if row is None:
         raise RecordRefused("unknown-record", f"this node has no record {record_id}: ask the node of its department")
     return _entry(row)
@@ -91,7 +89,7 @@ def find_entry(connection: Connection, record_id: str) -> EntryRow:
 def find_entries(connection: Connection, record_ids: Sequence[str]) -> list[EntryRow]:
     """What `find_entry` gives for each of up to 500 ids, in their order, in one query."""
     wanted = [UUID(record_id).bytes for record_id in record_ids if _UUID.fullmatch(record_id)]
-    rows = connection.execute(_ENTRY.where(entries.c.record_id.in_(wanted)))
+    rows = connection.execute(_ENTRIES_OF_IDS, {"ids": wanted})
     found = {entry.record_id: entry for entry in map(_entry, rows)}
     # one that is not there is looked for alone, because `find_entry` says what is wrong with it
     return [found.get(record_id) or find_entry(connection, record_id) for record_id in record_ids]
@@ -99,7 +97,7 @@ def find_entries(connection: Connection, record_ids: Sequence[str]) -> list[Entr
 
 def read_positions(connection: Connection, positions: Sequence[int]) -> list[EntryRow]:
     """The entries at up to 500 positions, in their order; missing ones are simply not among them."""
-    rows = {row.position: _entry(row) for row in connection.execute(_ENTRY.where(entries.c.position.in_(positions)))}
+    rows = {row.position: _entry(row) for row in connection.execute(_ENTRIES_AT, {"positions": positions})}
     return [rows[position] for position in positions if position in rows]
 
 
@@ -129,13 +127,19 @@ _ENTRY = select(
     _bytes(vault.c.payload),
 ).select_from(entries.outerjoin(vault, entries.c.position == vault.c.position))
 
+# made once: to put a statement together takes longer than to run it
+_LOGS = select(logs).order_by(logs.c.log)
+_LOG_OF = _LOGS.where(logs.c.department == bindparam("of_department"))
+_ENTRIES_OF_IDS = _ENTRY.where(entries.c.record_id.in_(bindparam("ids", expanding=True)))
+_ENTRIES_AT = _ENTRY.where(entries.c.position.in_(bindparam("positions", expanding=True)))
+
 
 def _entry(row: Any) -> EntryRow:
     position, record_id, acknowledged_at, statement, epoch, wrapped_key, payload = row
     return EntryRow(
         log=log_of(position),
         index=index_of(position),
-        record_id=_id_text(record_id),
+        record_id=id_text(record_id),
         acknowledged_at=acknowledged_at,
         statement=statement,
         epoch=epoch,
@@ -144,7 +148,7 @@ def _entry(row: Any) -> EntryRow:
     )
 
 
-def _id_text(raw: bytes) -> str:
-    # what str(UUID(bytes=…)) gives, at a tenth of its cost; hex alone where the column holds something else
+def id_text(raw: bytes) -> str:
+    """What str(UUID(bytes=…)) gives, at a tenth of its cost; hex alone where the column holds something else."""
     text = raw.hex()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}" if len(raw) == 16 else text

@@ -1,5 +1,5 @@
 """The gateway over HTTP, one node with its chain: signed requests that were made before the clock starts. One process
-on SQLite; and two on PostgreSQL, when YUNXI_TEST_POSTGRES names a server.
+on SQLite; one and two on PostgreSQL, when YUNXI_TEST_POSTGRES names a server.
 
 The client is a bare socket loop, so that it takes little of the machine; on two cores it still shares them with the
 server, the database and the chain. `CPU` is what the server's processes used, which a busy machine changes least.
@@ -83,9 +83,10 @@ def measure(options: Options) -> Iterator[Row]:
     first."""
     yield from _measure(options, DEFAULT_DATABASE, 1)
     if server := durable_server():
-        with database(server) as url:
-            for row in _measure(options, url, 2):
-                yield replace(row, what=f"PostgreSQL, 2 workers: {row.what}")
+        for workers in (1, 2):
+            with database(server) as url:
+                for row in _measure(options, url, workers):
+                    yield replace(row, what=f"PostgreSQL, {workers} worker{'s' if workers > 1 else ''}: {row.what}")
 
 
 def _measure(options: Options, url: str, workers: int) -> Iterator[Row]:

@@ -116,7 +116,7 @@ class _Inputs:
         with ledger.database.reading() as connection:
             self.kek: Kek = ledger.keks.current(connection, 1, DEPARTMENT)
         self.sealer = Sealer(DEPARTMENT, ledger.agent.statement_signer(DEPARTMENT), self.kek, ledger.agent.index_key())
-        self.disclosures = [self._disclosures(record) for record in self.records]
+        self.disclosures = [self._disclosures(record).split(b"~")[:-1] for record in self.records]
         self.claims = [
             self.sealer._claims(record, int(self.now), disclosures)
             for record, disclosures in zip(self.records, self.disclosures, strict=True)
@@ -168,14 +168,12 @@ class _Inputs:
                 identifiers.check(subject["kind"], subject["value"])
             parse_instant(record["occurred_at"])
 
-    def _disclosures(self, record: dict[str, Any]) -> list[bytes]:
-        return [seals._disclosure(os.urandom(16), unit, members) for unit, members in seals._units(self.kind, record)]
+    def _disclosures(self, record: dict[str, Any]) -> bytes:
+        return self.sealer._disclose(seals._units(self.kind, record))
 
     def _disclose(self) -> None:
-        take = self.sealer._take
         for record in self.records:
-            texts = [seals._disclosure(take(16), unit, members) for unit, members in seals._units(self.kind, record)]
-            sorted(seals._b64url(sha256(text).digest()).decode() for text in texts)
+            seals._digests(self._disclosures(record).split(b"~")[:-1])
 
     def _sign(self) -> None:
         header, sign = self.sealer._header, self.sealer._sign
@@ -202,7 +200,7 @@ class _BareLibraries:
         self.database = database
         self.validator: jsonschema_rs.Draft202012Validator = inputs.kind._validator
         self.key = Ed25519PrivateKey.generate()
-        self.units = [list(seals._units(inputs.kind, record)) for record in inputs.records]
+        self.units = [seals._units(inputs.kind, record) for record in inputs.records]
         self.contents = [{n: v for n, v in record.items() if n not in ("id", "source")} for record in inputs.records]
 
     def prepare_insert(self) -> Run:

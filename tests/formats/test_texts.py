@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ledger.formats.texts import is_printable
+from ledger.formats.texts import is_blank, is_printable
 
 SHOWN = {
     "letters of two alphabets": "消防 Fire",
@@ -25,6 +25,8 @@ NOT_SHOWN = {
     "a soft hyphen": "a\xadb",
     "a wide space": "a\u3000b",
     "a line separator": "a\u2028b",
+    "a filler": "a\u3164b",
+    "Braille without a dot": "\u2800",
     "private use": "\ue000",
     "half a pair": "\ud800",
     "no character for ever": "\uffff\ufdd0",
@@ -40,3 +42,23 @@ def test_shown(text: str) -> None:
 @pytest.mark.parametrize("text", NOT_SHOWN.values(), ids=NOT_SHOWN)
 def test_not_shown(text: str) -> None:
     assert not is_printable(text)
+
+
+BLANK = {
+    "nothing": "",
+    "spaces": "   ",
+    "wide spaces": "\u00a0\u3000",
+    "line feeds": "\n\t",
+    "no width": "\u200b\u2060\ufeff",
+    "marks of direction": "\u200e\u202e\u2066",
+    "fillers": "\u115f\u1160\u3164\uffa0",
+    "Braille without a dot": "\u2800",
+    "tags": "\U000e0041\U000e007f",
+    "marks on nothing": "\ufe0f\u0301",
+}
+
+
+@pytest.mark.parametrize("text", BLANK.values(), ids=BLANK)
+def test_blank(text: str) -> None:
+    assert is_blank(text)
+    assert not is_blank(f"{text}字")

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, select, text
 
-from ledger.errors import CouldNotRun, Malformed, NotProven, RecordRefused
+from ledger.errors import Conflict, CouldNotRun, Malformed, NotProven, RecordRefused
 from ledger.formats.manifest import Line, parse_lines
 from ledger.formats.merkle import leaf_hash
 from ledger.formats.tiles import tree_root
@@ -212,6 +212,20 @@ def test_what_another_took_first_moves_the_decision(parts: Parts) -> None:
     other.close()
     assert [outcome.index for outcome in outcomes if isinstance(outcome, Acknowledged)] == [0, 1]
     assert check_decisions(parts) == 1
+    parts.check_log(2)
+
+
+def test_what_another_took_first_with_other_content_is_a_conflict(parts: Parts) -> None:
+    # nothing of it was stored under this key: to acknowledge it would lose it
+    other = parts.again()
+    blobs = Overtaking(parts.directory / "blobs", lambda: other.take([Submission("a", evidence(1))]))
+    intake = Intake(parts.database, blobs, parts.agent, parts.keks, TYPES)
+    changed, fresh = intake.submit("fire", [Submission("a", evidence(2)), Submission("d", decision())])
+    other.close()
+    assert isinstance(changed, Refused)
+    assert isinstance(changed.error, Conflict)
+    assert isinstance(fresh, Acknowledged)
+    assert fresh.index == 1
     parts.check_log(2)
 
 

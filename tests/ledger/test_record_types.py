@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -586,6 +586,22 @@ def test_no_type_takes_an_unknown_member(name: str) -> None:
     assert "'colour_of_sky'" in str(refusal(good(name) | {"colour_of_sky": "blue"}))
 
 
+def _integers(value: Any, path: str = "") -> Iterator[tuple[str, int]]:
+    if isinstance(value, dict | list):
+        for step, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _integers(inner, f"{path}/{step}")
+    elif isinstance(value, int) and not isinstance(value, bool):
+        yield path[1:], value
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_no_type_takes_a_whole_number_that_is_a_float(name: str) -> None:
+    for path, value in [*_integers(good(name))]:
+        record = good(name)
+        put(path, float(value))(record)
+        assert "must not be a floating-point number" in str(refusal(record)), path
+
+
 # ---- refusals by name --------------------------------------------------------------------------------------------
 
 Change = Callable[[Record], Any]
@@ -894,6 +910,8 @@ UNSOUND: dict[str, tuple[Change, str]] = {
     "integer beyond 2^53": (put("properties/people/maximum", 2**53), "2^53"),
     "number": (put("properties/people/type", "number"), "one type of"),
     "several types": (put("properties/people/type", ["string", "integer"]), "one type of"),
+    "one of several, a float": (put("properties/people", {"enum": [1, 1.5]}), "floating-point"),
+    "a constant with a float inside": (put("properties/people", {"const": {"ratio": [0.5]}}), "floating-point"),
     "no type": (put("properties/people", {"minimum": 0}), "must have a type"),
     "list without bound": (
         put("properties/people", {"type": "array", "items": {"$ref": "#/$defs/hall"}}),

@@ -44,7 +44,7 @@ Change = Callable[[Field, SealedSubmission], SealedSubmission]
 @pytest.fixture
 def out(parts: Parts, tmp_path: Path, terminal_template: TerminalTemplate) -> Iterator[Field]:
     made = make_field(parts, tmp_path / "terminal", terminal_template)
-    made.terminal._check_pin = lambda *_: None  # type: ignore[method-assign]  # stretching takes longer than the rest
+    made.terminal.officers._check_pin = lambda *_: None  # type: ignore[method-assign]  # stretching takes longer than the rest
     yield made
     made.terminal.close()
 
@@ -71,7 +71,7 @@ def resigned(
     """The same with other claims (None: left out), signed by the terminal's own key unless another is given."""
     old_header, payload = opened(submission.statement)
     payload = {name: value for name, value in {**payload, **claims}.items() if value is not None}
-    key = secret or Ed25519PrivateKey.from_private_bytes(out.terminal._secret("statement"))
+    key = secret or Ed25519PrivateKey.from_private_bytes(out.terminal.keys.secret("statement"))
     return replace(submission, statement=signed({**old_header, **(header or {})}, payload, key))
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -402,6 +402,16 @@ def test_plaintext_never_passes_for_ciphertext(store: Uploads, first: bytes) -> 
     assert store.find("fire", begun.id).received == 0
 
 
+@pytest.mark.parametrize("first", [b"Y", b"YX"])
+def test_nor_does_plaintext_behind_a_good_beginning(store: Uploads, first: bytes) -> None:
+    begun = store.begin("fire", 100, sealed=True)
+    store.append("fire", begun.id, 0, [first])
+    with pytest.raises(RecordRefused) as caught:
+        store.append("fire", begun.id, len(first), [b"the inspector found"])
+    assert caught.value.reason == "upload-not-sealed"
+    assert store.find("fire", begun.id).received == len(first)
+
+
 # ---- at rest -----------------------------------------------------------------------------------------------------
 
 
@@ -517,6 +527,29 @@ def test_files_without_a_row_are_swept_when_they_are_old(parts: Parts, store: Up
         connection.execute(update(uploads).values(expires_at=clock.now + 100))
     store.sweep()
     assert sorted(path.name for path in files_in(parts.directory)) == sorted([kept.id, new.name])
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "a full disk": lambda path: (path.unlink(), path.symlink_to("/dev/full")),
+    "a file that is gone": lambda path: path.unlink(),
+    "a directory in its place": lambda path: (path.unlink(), path.mkdir()),
+    "a link to nowhere": lambda path: (path.unlink(), path.symlink_to("/nowhere/at/all")),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_what_the_disk_refuses_is_said_and_costs_nothing_that_was_durable(
+    sqlite_parts: Parts, clock: Clock, name: str
+) -> None:
+    """Above all the client is not sent back to the offset that it came with."""
+    store = make(sqlite_parts, clock)
+    begun = store.begin("fire", 3 << 20)
+    store.append("fire", begun.id, 0, [bytes(1000)])
+    DAMAGE[name](store._path(begun.id))
+    for _ in range(2):
+        with pytest.raises(StorageFailed):
+            store.append("fire", begun.id, 1000, [bytes(2 << 20)])
+        assert store.find("fire", begun.id).received == 1000
 
 
 def test_cancelled_is_gone(parts: Parts, store: Uploads) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import insert, inspect, select, text, update
+from sqlalchemy import event, insert, inspect, select, text, update
 from sqlalchemy.exc import IntegrityError
 
+from ledger.admission import find_known
 from ledger.errors import CouldNotRun, StorageFailed
 from ledger.sequencer import lock_head
 from ledger.store import schema
@@ -93,6 +95,45 @@ def test_a_reader_does_not_hold_up_a_writer(parts: Parts) -> None:
         read_logs(connection)
         parts.take(submissions(0, 2))
     assert parts.log().size == 2
+
+
+def test_a_connection_that_the_server_ended_is_replaced_before_it_is_used(parts: Parts) -> None:
+    if parts.database.is_sqlite:
+        pytest.skip("SQLite has no server")
+    with parts.database.engine.connect() as asking:
+        with parts.database.engine.connect() as resting:
+            ended = resting.scalar(text("SELECT pg_backend_pid()"))
+        asking.execute(text("SELECT pg_terminate_backend(:ended, 5000)"), {"ended": ended})
+    parts.take(submissions(0, 1))
+    for _ in range(4):
+        with parts.database.reading() as connection:
+            assert read_logs(connection, "fire")[0].size == 1
+
+
+def test_a_connection_is_asked_after_a_rest(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ledger.store.database.RESTED_S", -1)
+    for size in (1, 2):
+        parts.take(submissions(size - 1, 1))
+        assert parts.log().size == size
+
+
+def test_known_keys_are_looked_up_one_by_one_in_a_log_without_figures(parts: Parts) -> None:
+    # a plan that is made while the log is young is kept: one that reads all keys of the log would cost ever more
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, given: Any, *_: Any) -> None:
+        asked.append((statement, given))
+
+    parts.take(submissions(0, 3))
+    event.listen(parts.database.engine, "before_cursor_execute", note)
+    with parts.database.reading() as connection:
+        assert find_known(connection, 1, ["k0", "k2", "none"]).keys() == {"k0", "k2"}
+        (statement, given) = asked[-1]
+        if not parts.database.is_sqlite:
+            connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
+        words = "EXPLAIN QUERY PLAN" if parts.database.is_sqlite else "EXPLAIN"
+        plan = " ".join(str(row) for row in connection.exec_driver_sql(f"{words} {statement}", given))
+    assert "key=?" in plan if parts.database.is_sqlite else "Filter" not in plan, plan
 
 
 def test_writers_of_one_log_take_turns(parts: Parts) -> None:
