@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, bindparam, case, false, func, null, select
 
 from ledger.checkpoints import cosigned_note, sign_at
+from ledger.formats.merkle import MAX_SIZE
 from ledger.formats.receipt import AnchorHint, encode_extra
 from ledger.formats.tiles import TreeView
 from ledger.formats.tlogproof import TlogProof
@@ -88,25 +90,30 @@ def _by_anchor(
     stamped_within: float | None,
 ) -> Iterator[tuple[Any, list[int]]]:
     """Cuts ascending `indexes` into those that share their anchor; the row of `anchors` is None for none."""
-    query = select(anchors).where(anchors.c.log == log.number).order_by(anchors.c.size).limit(1)
-    if upto is not None:
-        query = query.where(anchors.c.size <= upto)
-    witnessed = _meeting(query, policy)
     while indexes:
-        anchor = connection.execute(witnessed.where(anchors.c.size > indexes[0])).one_or_none()
+        place = {"of_log": log.number, "least": indexes[0] + 1, "most": MAX_SIZE if upto is None else upto}
+        anchor = connection.execute(_earliest(policy), place).one_or_none()
         if anchor is None and policy != ANY:
             # every index left is past the last witnessed checkpoint: the earliest anchor of each will do until there is
-            anchor = connection.execute(query.where(anchors.c.size > indexes[0])).one_or_none()
+            anchor = connection.execute(_earliest(ANY), place).one_or_none()
         elif anchor is not None and stamped_within is not None:
-            late = anchor.block_time + stamped_within
-            stamped = _stamped(witnessed).where(anchors.c.size >= anchor.size, anchors.c.block_time <= late)
-            anchor = connection.execute(stamped).one_or_none() or anchor
+            place |= {"least": anchor.size, "late": anchor.block_time + stamped_within}
+            anchor = connection.execute(_stamped(_earliest(policy)), place).one_or_none() or anchor
         served = [index for index in indexes if anchor is None or index < anchor.size]
         yield anchor, served
         indexes = indexes[len(served) :]
 
 
+@lru_cache(maxsize=16)
+def _earliest(policy: WitnessPolicy) -> Select[Any]:
+    """The anchor of the smallest checkpoint of `least` to `most` entries that meets the policy."""
+    c = anchors.c
+    within = c.size.between(bindparam("least"), bindparam("most"))
+    return _meeting(select(anchors).where(c.log == bindparam("of_log"), within).order_by(c.size).limit(1), policy)
+
+
 def _stamped(query: Select[Any]) -> Select[Any]:
+    query = query.where(anchors.c.block_time <= bindparam("late"))
     here = (timestamps.c.log == anchors.c.log) & (timestamps.c.size == anchors.c.size) & ~timestamps.c.renewal
     return query.where(select(timestamps.c.size).where(here).exists())
 
@@ -114,7 +121,9 @@ def _stamped(query: Select[Any]) -> Select[Any]:
 def _meeting(query: Select[Any], policy: WitnessPolicy) -> Select[Any]:
     here = (cosignatures.c.log == anchors.c.log) & (cosignatures.c.size == anchors.c.size)
     if policy.quorum:
-        query = query.where(select(func.count()).where(here).scalar_subquery() >= policy.quorum)
+        whose = case(*((cosignatures.c.witness.in_(vkeys), n) for n, vkeys in enumerate(policy.hands)), else_=null())
+        counted = select(func.count(whose.distinct())).where(here).scalar_subquery()
+        query = query.where(counted >= policy.quorum if policy.hands else false())
     for vkey in policy.required:
         query = query.where(select(cosignatures.c.size).where(here, cosignatures.c.witness == vkey).exists())
     return query

@@ -13,6 +13,7 @@ from typing import Any
 
 from ledger.errors import CouldNotRun, Malformed, NodeMissing
 from ledger.formats.note import COSIGNATURE_ED25519, VerifierKey
+from ledger.formats.texts import folded
 from ledger.retention import Period, retention_rules
 from ledger.store.blobs import sync_directory
 from ledger.timestamps.settings import TimestampSettings, timestamp_settings
@@ -63,9 +64,11 @@ class WitnessSettings:
 
 @dataclass(frozen=True, slots=True)
 class WitnessPolicy:
-    """What a receipt's checkpoint should have: `quorum` cosignatures, among them those of the `required` vkeys."""
+    """What a receipt's checkpoint should have: cosignatures from `quorum` of the `hands`, who each have one or more
+    vkeys, and those of the `required` vkeys."""
 
     quorum: int = 0
+    hands: tuple[tuple[str, ...], ...] = ()
     required: tuple[str, ...] = ()
 
 
@@ -117,8 +120,13 @@ class Settings:
 
     @property
     def policy(self) -> WitnessPolicy:
-        """The policy that the trust file of this node states."""
-        return WitnessPolicy(self.quorum, tuple(str(witness.key) for witness in self.witnesses if witness.required))
+        """The policy that the trust file of this node states: who runs the node is no witness of it."""
+        hands: dict[str, list[str]] = {}
+        for witness in self.witnesses:
+            if folded(witness.operator) != folded(self.operator):
+                hands.setdefault(folded(witness.operator), []).append(str(witness.key))
+        required = tuple(str(witness.key) for witness in self.witnesses if witness.required)
+        return WitnessPolicy(self.quorum, tuple(map(tuple, hands.values())), required)
 
     def save(self) -> None:
         """Writes `node.toml` anew, durable on return."""

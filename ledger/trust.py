@@ -10,8 +10,8 @@ from ledger.formats import jwk
 from ledger.formats.encoding import b64url_encode
 from ledger.formats.note import COSIGNATURE_ED25519, ED25519, VerifierKey
 from ledger.formats.trust import Chain, Department, Key, Log, LogKey, Trust, Validators, Witness
-from ledger.keys import public_key_of
 from ledger.node import ChainLink, Node
+from ledger.public_keys import public_key_of
 from ledger.settings import EMBEDDED
 from ledger.store.reading import read_logs
 from ledger.witness.departments import node_operator, witness_name
@@ -68,11 +68,8 @@ def _validators(link: ChainLink, engine: str) -> Validators:
 
 def evidence_logs(newest: EvidenceLogContract) -> dict[str, str]:
     """The EvidenceLog, and as EvidenceLog-1, -2 … (oldest first) those that it carries on."""
-    earlier: list[str] = []
-    address = newest.predecessor()
-    while address is not None:
-        earlier.insert(0, address)
-        address = EvidenceLogContract(newest.client, address).predecessor()
+    _, *earlier = newest.lineage()
+    earlier.reverse()
     return {"EvidenceLog": newest.address, **{f"EvidenceLog-{n}": found for n, found in enumerate(earlier, 1)}}
 
 

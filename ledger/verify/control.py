@@ -4,11 +4,11 @@ that keep the department's log. As the trust file says it: nobody proved who ope
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ledger.formats.texts import folded
 from ledger.formats.trust import Department
 from ledger.verify.facts import Facts
 from ledger.verify.words import Value, fill, say
@@ -82,14 +82,14 @@ def in_other_hands(operator: str, department: Department) -> bool | None:
     """Whether `operator`, of a witness, is another than who keeps the department's log; None where nobody says who."""
     # a chain's registry has the names of a department in one text
     names = (*department.name.values(), " | ".join(department.name[lang] for lang in ("zh", "en")))
-    if _folded(operator) in map(_folded, names):
+    if folded(operator) in map(folded, names):
         return False
-    return None if department.operator is None else _folded(operator) != _folded(department.operator)
+    return None if department.operator is None else folded(operator) != folded(department.operator)
 
 
-def _folded(name: str) -> str:
-    """The same for names that a reader takes for the same."""
-    return " ".join(unicodedata.normalize("NFKC", name).lower().split())
+def outside_hands(operators: Iterable[str], department: Department) -> set[str]:
+    """Those of the operators, each once, whom nothing shows to be who keeps the department's log."""
+    return {folded(operator) for operator in operators if in_other_hands(operator, department) is not False}
 
 
 def _rows(facts: Facts) -> Iterator[Control]:

@@ -63,9 +63,9 @@ _REASONS = {
     ),
     "quorum": _Reason(
         CheckpointInvalid,
-        "The trust file asks for {quorum:witness,witnesses}, and the receipt has the confirmation of {found}. "
-        "Fetch a newer receipt.",
-        "信任文件要求至少{quorum}个见证方确认，回执中只有{found}个。请索取更新的回执。",
+        "The trust file asks for {quorum:witness,witnesses}, each of another operator and none of the operator of the "
+        "log, and the receipt has the confirmation of {found}. Fetch a newer receipt.",
+        "信任文件要求至少{quorum}个运营单位互不相同且非该日志运营单位的见证方确认，回执中只有{found}个。请索取更新的回执。",
     ),
     "anchor-chain": _Reason(
         AnchorInvalid,
@@ -397,6 +397,14 @@ _CASE = {
     "item-role": {
         "en": "The case file gives the record another role in the case than its type has.",
         "zh": "卷宗目录所载该记录在案件中的作用与其类型不符。",
+    },
+    "index-lacks": {
+        "en": "The index for reading (index.html) does not name this item as the signed list does: do not read it.",
+        "zh": "供阅读的网页目录没有如签署的目录那样载明该项，请勿采用。",
+    },
+    "item-amends": {
+        "en": "The case file says wrongly which record this one corrects or withdraws, or that it does not.",
+        "zh": "卷宗目录关于该记录更正或者撤回哪项记录的记载与记录本身不一致。",
     },
     "item-case": {"en": "The record is of another case.", "zh": "该记录属于其他案件。"},
     "item-forgotten": {

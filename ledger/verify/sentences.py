@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ledger.verify.control import in_other_hands
+from ledger.verify.control import in_other_hands, outside_hands
 from ledger.verify.facts import Attachment, Cosigned, Facts, Logged, OnChain, Stamped
 from ledger.verify.words import Duration, Moment, Span, Value, fill
 
@@ -58,9 +58,10 @@ _SENTENCES: dict[str, dict[str, str]] = {
         "据此，该记录至迟于该时间已经存在。",
     },
     "quorum": {
-        "en": "The trust file asks for the confirmation of at least {quorum:witness,witnesses}. "
-        "The receipt has {found}.",
-        "zh": "信任文件要求至少{quorum}个见证方确认，本回执有{found}个，符合要求。",
+        "en": "The trust file asks for the confirmation of at least {quorum:witness,witnesses}, each of another "
+        "operator, and none of the operator of the log. The receipt has {found}.",
+        "zh": "信任文件要求至少{quorum}个见证方确认，且其运营单位互不相同，亦非该日志的运营单位。"
+        "本回执有{found}个，符合要求。",
     },
     "on-chain": {
         "en": "The blockchain holds this state of the log: its contract {contract} accepted it in block {block} "
@@ -244,6 +245,15 @@ _SENTENCES: dict[str, dict[str, str]] = {
         "en": "At {bad:place,places} the case file is not what its list or its records say.",
         "zh": "卷宗有{bad}处与其清单或者所载记录不一致。",
     },
+    "case-amended": {
+        "en": "{count:item was,items were} corrected or withdrawn by a later record of the same department in this "
+        "case file; the list says which.",
+        "zh": "有{count}项已被同一部门在本卷宗内的后续记录更正或者撤回，目录中逐项载明。",
+    },
+    "case-amends-elsewhere": {
+        "en": "{count:item corrects or withdraws a record,items correct or withdraw records} not in this case file.",
+        "zh": "有{count}项所更正或者撤回的记录不在本卷宗内。",
+    },
     "case-trust-same": {
         "en": "The copy of the trust file inside is the same as the trust file used here.",
         "zh": "卷宗内附的信任文件副本与本次所用信任文件相同。",
@@ -298,6 +308,13 @@ _SENTENCES: dict[str, dict[str, str]] = {
     "case-no-decision": {
         "en": "The case file holds no decision of the department, so there is no fixed list to compare with.",
         "zh": "卷宗中没有该部门作出的决定，因而没有可供比对的证据固定清单。",
+    },
+    "case-not-index": {
+        "en": "The printed index, index.html, README.txt and custody.jsonld in the case file are the department's own "
+        "words. The signature covers them; of what they say it was checked only that index.html names every item. "
+        "Where they say anything else than this report, only this report counts.",
+        "zh": "卷宗内供阅读的目录（打印本和网页）、说明和保管经过文件系部门自行制作，由其签名；"
+        "仅核对了网页目录是否载明各项，其余内容未作核对。其内容与本报告不一致的，以本报告为准。",
     },
     "case-not-complete": {
         "en": "Not proven is that nothing of the case was left out that no decision fixed, and that other departments "
@@ -472,7 +489,8 @@ def _logged(facts: Facts, logged: Logged, lang: str) -> Iterator[str]:
             time = Moment(min(c.time for c in found))
             yield sentence("cosigned", lang, witness=_names(found, lang), operator=operator, time=time)
     if logged.quorum:
-        yield sentence("quorum", lang, quorum=logged.quorum, found=len(logged.cosigned))
+        hands = outside_hands((cosigned.operator for cosigned in logged.cosigned), facts.department)
+        yield sentence("quorum", lang, quorum=logged.quorum, found=len(hands))
     if logged.on_chain is not None:
         yield from _on_chain(logged.on_chain, lang)
     for stamped in logged.times:

@@ -10,7 +10,8 @@
      7. Log. The receipt is from the log of the department that the statement is from.
      8. Checkpoint. The log's key signed it, or one that the log had earlier.
      9. Witnesses. Every cosignature in the name of a witness of the trust file is good; the required witnesses are
-        among them, and there are as many as the quorum asks. Unknown names are ignored.
+        among them, and as many hands as the quorum asks: operators, each once, but for who keeps the log. Unknown names
+        are ignored.
     10. Inclusion. The path leads from the statement's bytes to the checkpoint's root.
     11. Anchor. If the receipt names one: it is on the trust file's chain and contract, and the log's key signed that
         this checkpoint is anchored there.
@@ -59,6 +60,7 @@ from ledger.formats.timestamp import read_roots
 from ledger.formats.tlogproof import TlogProof
 from ledger.formats.trust import Department, Key, Trust, Witness
 from ledger.verify.chain_evidence import SealRule, verify_evidence
+from ledger.verify.control import outside_hands
 from ledger.verify.facts import Attachment, Cosigned, Facts, Logged, OnChain, Stamped, Unit
 from ledger.verify.refusals import refusal
 from ledger.verify.timestamps import verify_time
@@ -235,11 +237,11 @@ class Verifier:
             # 8
             checkpoint, signed_by = open_checkpoint_by(note, department.log.vkeys)
             # 9
-            return _Opened(checkpoint, self._cosigned(note), department.log.ended(signed_by))
+            return _Opened(checkpoint, self._cosigned(department, note), department.log.ended(signed_by))
 
         return _remembered(self._opened, note, judge)
 
-    def _cosigned(self, note: bytes) -> tuple[Cosigned, ...]:
+    def _cosigned(self, department: Department, note: bytes) -> tuple[Cosigned, ...]:
         found = []
         for witness in self._trust.witnesses:
             time = _seen_by(witness, note)
@@ -247,8 +249,9 @@ class Verifier:
                 found.append(Cosigned(witness.name, witness.operator, time))
             elif witness.required:
                 raise refusal("witness-missing", witness=witness.name)
-        if len(found) < self._trust.quorum:
-            raise refusal("quorum", quorum=self._trust.quorum, found=len(found))
+        hands = outside_hands((cosigned.operator for cosigned in found), department)
+        if len(hands) < self._trust.quorum:
+            raise refusal("quorum", quorum=self._trust.quorum, found=len(hands))
         return tuple(found)
 
     def _anchor(self, department: Department, note: bytes, extra: bytes, checkpoint: Checkpoint) -> AnchorHint:

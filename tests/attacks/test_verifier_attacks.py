@@ -646,6 +646,28 @@ def test_a_required_witness_must_be_there_whatever_the_quorum() -> None:
         verify(record.present(), receipt, trust(witnesses=(court, replace(notary, required=True)), quorum=1))
 
 
+HANDS: dict[str, tuple[str, str, int]] = {
+    "two witnesses of one operator": ("Notary Office", "Notary Office", 2),
+    "the same in wide letters and with more space": ("Ｎotary  office", "Notary Office", 2),
+    "who keeps the log": ("District Data Bureau", "Notary Office", 2),
+    "who keeps the log, under another name for the eye": ("district  data bureau", "Notary Office", 2),
+    "the department whose log it is": ("消防救援大队", "Notary Office", 2),
+    "nobody but who keeps the log": ("District Data Bureau", "District Data Bureau", 1),
+}
+
+
+@pytest.mark.parametrize("case", HANDS)
+def test_a_quorum_is_not_made_of(case: str) -> None:
+    first, second, quorum = HANDS[case]
+    record, state = evidence()
+    kept = (replace(department("fire"), operator="District Data Bureau"), department("market"))
+    court, notary = witness("court.example/witness"), witness("notary.example/witness")
+    own = (replace(court, operator=first), replace(notary, operator=second))
+    verify(record.present(), state.receipt(5), trust(departments=kept, quorum=quorum))
+    with pytest.raises(CheckpointInvalid, match=f"confirmation of {quorum - 1}"):
+        verify(record.present(), state.receipt(5), trust(departments=kept, witnesses=own, quorum=quorum))
+
+
 def test_unknown_signature_lines_are_ignored() -> None:
     record, state = evidence()
     lines = [Signature(f"future{n}.example", b"\x01\x02\x03\x04", bytes(n + 1)).line for n in range(20)]

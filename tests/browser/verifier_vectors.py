@@ -147,14 +147,15 @@ def _shown() -> Iterator[Vector]:
     for name, operator in _SAME_HANDS.items():
         own = (replace(witness("court.example/witness"), operator=operator), witness("notary.example/witness"))
         departments = (replace(department("fire"), operator="District Data Bureau"), department("market"))
-        trusted = trust(departments=departments, witnesses=own)
-        yield _pair(f"operators: {name}", (record.present(), state.receipt(5)), trusted)
+        for quorum in (1, 2):
+            trusted = trust(departments=departments, witnesses=own, quorum=quorum)
+            yield _pair(f"operators: {name}, {quorum} needed", (record.present(), state.receipt(5)), trusted)
     for name, operators in (("same", ("fire", "fire")), ("apart", ("fire", "market")), ("unknown", (None, None))):
         departments = tuple(
             replace(department(d), operator=o) for d, o in zip(("fire", "market"), operators, strict=True)
         )
         own = (replace(witness("court.example/witness"), operator="fire"), witness("notary.example/witness"))
-        trusted = trust(departments=departments, witnesses=own)
+        trusted = trust(departments=departments, witnesses=own, quorum=1)
         yield _pair(f"operators: {name}", (record.present(), state.receipt(5)), trusted)
     for time in (0, START - DAY, 253_402_300_799, MAX_TIME):
         yield _pair(f"witness's clock {time}", (record.present(), _cosigned_at(time)), trust(quorum=1))

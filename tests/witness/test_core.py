@@ -21,7 +21,6 @@ from ledger.witness.core import MAX_STEP_BACK_S, Witness
 from ledger.witness.protocol import AddCheckpoint, LogUnknown, SizeConflict
 from ledger.witness.store import MAX_SUSPICIONS, SqlStore
 from tests.conftest import POSTGRES_URL
-from tests.fixtures.parts import PostgresServer, Template
 from tests.witness.simulation import (
     NOW,
     ORIGIN,
@@ -37,13 +36,6 @@ from tests.witness.simulation import (
 Make = Callable[..., Witness]
 
 
-@pytest.fixture(scope="module")
-def postgres(template: Template) -> Iterator[PostgresServer]:
-    opened = PostgresServer(POSTGRES_URL or "", template)
-    yield opened
-    opened.close()
-
-
 @pytest.fixture(params=["memory", "sqlite", *(["postgresql"] if POSTGRES_URL else [])])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     """`make(clock)`: a witness; each one over the same store."""
@@ -52,12 +44,15 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
         yield lambda clock=lambda: NOW: new_witness(store, clock)
         return
     url = f"sqlite:///{tmp_path / 'witness.sqlite'}"
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres").new(tmp_path)
+    server = request.getfixturevalue("postgres") if request.param == "postgresql" else None
+    if server is not None:
+        url = server.new(tmp_path)
     database = Database(url)
     schema.upgrade(database)
     yield lambda clock=lambda: NOW: new_witness(SqlStore.of(witness_key(), database), clock)
     database.close()
+    if server is not None:
+        server.rest()
 
 
 def at(make: Make, size: int) -> Witness:

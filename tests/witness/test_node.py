@@ -23,7 +23,8 @@ from ledger.formats.merkle import leaf_hash, root_of
 from ledger.formats.note import Note
 from ledger.formats.tlogproof import TlogProof
 from ledger.formats.trust import Trust
-from ledger.keys import FileKeyAgent, open_secrets, seal_secrets
+from ledger.keys import FileKeyAgent
+from ledger.keystore import open_secrets, seal_secrets
 from ledger.node import Node
 from ledger.receipts import make_receipt
 from ledger.settings import Settings, WitnessSettings
@@ -213,11 +214,16 @@ def test_receipts_are_made_under_the_earliest_checkpoint_that_meets_the_quorum(
     own_node.settings = replace(settings, witnesses=(replace(settings.witnesses[0], required=True),))
     assert size_of(receipt_of(own_node, early)[1]) == SIZE
     assert COURT in signers(own_node, early)
+    own_node.settings = replace(settings, quorum=1)
+    assert size_of(receipt_of(own_node, early)[1]) == SIZE, "the department's on this node count for nothing"
+    assert signers(own_node, early) == [COURT, HEALTH]
     own_node.settings = replace(settings, quorum=2)
-    assert size_of(receipt_of(own_node, early)[1]) == SIZE
-    assert len(signers(own_node, early)) == 2
-    own_node.settings = replace(settings, quorum=3)
     assert size_of(receipt_of(own_node, early)[1]) == FIRST_ANCHOR, "where none meets it, the earliest"
+    ours = replace(settings.witnesses[0], operator="District  DATA bureau")
+    own_node.settings = replace(settings, quorum=1, witnesses=(ours,))
+    assert size_of(receipt_of(own_node, early)[1]) == FIRST_ANCHOR, "who runs the node is no witness of it"
+    with pytest.raises(CheckpointInvalid, match="confirmation of 0"):
+        signers(own_node, early)
 
 
 def size_of(proof: TlogProof) -> int:

@@ -102,7 +102,7 @@ def test_sigterm_ends_it_and_the_state_stays(directory: Path) -> None:
     with running(directory) as (process, url):
         HttpWitness(url).add_checkpoint(log.request(0))
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
     with running(directory) as (_, url), pytest.raises(SizeConflict) as caught:
         HttpWitness(url).add_checkpoint(log.request(0))
     assert caught.value.size == 5

@@ -29,6 +29,11 @@ export function inOtherHands(operator, department) {
     return department.operator === null ? null : folded(operator) !== folded(department.operator);
 }
 
+// Those of the operators, each once, whom nothing shows to be who keeps the department's log: a set.
+export function outsideHands(operators, department) {
+    return new Set(operators.filter((operator) => inOtherHands(operator, department) !== false).map(folded));
+}
+
 // The same for names that a reader takes for the same.
 function folded(name) {
     return name.normalize("NFKC").toLowerCase().split(/\s+/).filter((word) => word !== "").join(" ");

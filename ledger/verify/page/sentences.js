@@ -1,6 +1,6 @@
 // What is proven and what is not: ledger/verify/sentences.py, whose sentences texts.js holds.
 
-import { inOtherHands } from "./control.js";
+import { inOtherHands, outsideHands } from "./control.js";
 import { SENTENCES } from "./texts.js";
 import { Duration, Moment, Span, fill } from "./words.js";
 
@@ -38,7 +38,8 @@ function loggedLines({ department }, logged, lang) {
         }
     }
     if (quorum) {
-        lines.push(sentence("quorum", lang, { quorum, found: cosigned.length }));
+        const hands = outsideHands(cosigned.map((witness) => witness.operator), department);
+        lines.push(sentence("quorum", lang, { quorum, found: hands.size }));
     }
     const chained = onChain === null ? [] : onChainLines(onChain, lang);
     return [...lines, ...chained, ...times.flatMap((stamped) => stampedLines(stamped, lang))];

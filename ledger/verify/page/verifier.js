@@ -3,6 +3,7 @@
 
 import { SealRule, verifyEvidence } from "./chain_evidence.js";
 import { checkpoint as checkpointOf, checkpointText, openCheckpointBy } from "./checkpoint.js";
+import { outsideHands } from "./control.js";
 import { verifyCosignature } from "./cosignature.js";
 import { Malformed, Refusal, SignatureInvalid, inStep, inStepNow } from "./errors.js";
 import { leafHash, verifyInclusion } from "./merkle.js";
@@ -164,12 +165,12 @@ export class Verifier {
     async #open(department, note) {
         return await remembered(this.#opened, toHex(sha256(note)), async () => {
             const [checkpoint, signer] = await inStep(8, () => openCheckpointBy(note, department.log.vkeys));
-            const cosigned = await inStep(9, () => this.#cosigned(note));
+            const cosigned = await inStep(9, () => this.#cosigned(department, note));
             return { checkpoint, cosigned, logKeyEnded: endOf(department.log, signer) };
         });
     }
 
-    async #cosigned(note) {
+    async #cosigned(department, note) {
         const found = [];
         for (const witness of this.trust.witnesses) {
             const { name, operator, required } = witness;
@@ -180,8 +181,9 @@ export class Verifier {
                 throw refusal("witness-missing", { witness: name });
             }
         }
-        if (found.length < this.trust.quorum) {
-            throw refusal("quorum", { quorum: this.trust.quorum, found: found.length });
+        const hands = outsideHands(found.map((witness) => witness.operator), department);
+        if (hands.size < this.trust.quorum) {
+            throw refusal("quorum", { quorum: this.trust.quorum, found: hands.size });
         }
         return found;
     }
