@@ -19,7 +19,7 @@ from ledger.casefile.spool import Piece, Spool
 from ledger.casefile.words import is_date, is_line
 from ledger.disclosures import MADE, RECEIVED, REFUSED
 from ledger.errors import CouldNotRun, PayloadInvalid, SealedElsewhere
-from ledger.formats.casefile import DECISION, MAX_ITEMS, Gap, Named, named_records
+from ledger.formats.casefile import DECISION, MAX_ITEMS, Gap, Named, amends_of, named_records
 from ledger.formats.checkpoint import Checkpoint
 from ledger.formats.encoding import b64url_decode
 from ledger.formats.manifest import NAME, UNIT
@@ -72,6 +72,7 @@ class Found:
     v: int
     leaf: bytes
     sealed_at: int
+    amends: str | None
     presentation: Piece
     receipt: Piece | None
     checkpoint: tuple[str, int] | None
@@ -260,6 +261,7 @@ class Gathering:
             v=claims["v"],
             leaf=leaf_hash(statement),
             sealed_at=claims["iat"],
+            amends=amends_of(claims.get("amends")),
             presentation=self._spool.put([presentation]),
             receipt=None if receipt is None else self._spool.put([receipt.serialize()]),
             checkpoint=checkpoint,

@@ -264,6 +264,7 @@ class _Making:
             department=self._log.department,
             exported_for=self._order.exported_for,
             log_size=self._at,
+            volumes=1,  # until the index is made
             items=tuple(self._item(n, each, freeze) for n, each in enumerate(contents.found, 1)),
             decisions=decisions,
             gaps=(*contents.gaps, *gaps),
@@ -291,6 +292,7 @@ class _Making:
             leaf=each.leaf.hex(),
             sealed_at=each.sealed_at,
             before_decision=None,
+            amends=each.amends,
             name=words.name or _title(self._node.types, each),
             source=words.source or each.source,
             purpose=words.purpose,
@@ -329,9 +331,12 @@ class _Making:
         custody = self._spool.put(self._custody(contents))
         bag.add(names.CUSTODY, self._spool.read(custody), custody.size)
         labels = Labels.of(self._node.types, self._trust)
+        first, *others = self._spool.write(lambda volumes: write_index_pdf(volumes, self.case, labels))
+        self.case = replace(self.case, volumes=1 + len(others))
+        for k, volume in enumerate(others, 2):
+            bag.add(names.index_path(k), self._spool.read(volume), volume.size)
         bag.add_bytes(names.INDEX_HTML, index_html(self.case, labels))
-        pdf = self._spool.write(lambda stream: write_index_pdf(stream, self.case, labels))
-        bag.add(names.INDEX_PDF, self._spool.read(pdf), pdf.size)
+        bag.add(names.INDEX_PDF, self._spool.read(first), first.size)
         _add_all(bag, {names.manifest_path(n): text for n, text in self._manifests.items()})
         self._add_pieces(bag, {n: each.receipt for n, each in enumerate(contents.found, 1)}, names.receipt_path)
         self._add_pieces(bag, {n: each.presentation for n, each in enumerate(contents.found, 1)}, names.record_path)

@@ -7,17 +7,17 @@ labels give the same bytes. Text of the case file may be hostile: `ledger.paper.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from ledger.casefile import index_words as words
 from ledger.disclosures import RECEIVED
-from ledger.formats.casefile import CaseAttachment, CaseFile, Decision, Gap, Item
+from ledger.formats.casefile import CaseAttachment, CaseFile, Decision, Gap, Item, amendments, index_path
 from ledger.formats.trust import Trust
 from ledger.paper.html import HtmlPage
 from ledger.paper.parts import Bilingual, Cell, Column, Hash, Link, Paper, Part, Picture, Strong
-from ledger.paper.qr import QrCode
+from ledger.paper.qr import QrSeries
 from ledger.paper.sheet import Sheet
 from ledger.record_types import RecordTypes
 from ledger.verify.words import Moment, say
@@ -50,9 +50,10 @@ class Labels:
         return self.departments.get(name, Bilingual(name, name))
 
 
-def write_index_pdf(stream: BinaryIO, case_file: CaseFile, labels: Labels) -> None:
-    """Writes index.pdf. Raises CouldNotRun where no font is installed. About 3 ms and 8 KB of memory an item."""
-    with Sheet(stream, words.TITLE, case_file.case) as sheet:
+def write_index_pdf(volumes: Callable[[int], BinaryIO], case_file: CaseFile, labels: Labels) -> None:
+    """Writes index.pdf in volumes, one after the other: `volumes` gives the stream of each, from 1. Raises CouldNotRun
+    where no font is installed. About 1 ms an item; the memory of one volume."""
+    with Sheet(volumes(1), words.TITLE, case_file.case, volumes=volumes) as sheet:
         _write(sheet, case_file, labels)
         if sheet.replaced:
             sheet.paragraph(words.REPLACED)
@@ -76,10 +77,11 @@ def qr_text(case_file: CaseFile, item: Item) -> str:
 
 
 def _write(paper: Paper, case_file: CaseFile, labels: Labels) -> None:
+    names = _Names(case_file, labels)
     _front(paper, case_file, labels)
-    _steps(paper, case_file, labels)
-    _evidence(paper, case_file, labels)
-    _history(paper, case_file, labels)
+    _steps(paper, case_file, labels, names)
+    _evidence(paper, case_file, names)
+    _history(paper, case_file, labels, names)
     _attachments(paper, case_file)
     _decisions(paper, case_file)
 
@@ -90,6 +92,7 @@ def _write(paper: Paper, case_file: CaseFile, labels: Labels) -> None:
 def _front(paper: Paper, case_file: CaseFile, labels: Labels) -> None:
     paper.title(words.TITLE)
     paper.table(_FACTS, _facts(case_file, labels))
+    paper.paragraph(Strong(words.READING_ONLY))
     paper.heading(words.HOW_TITLE)
     paper.numbered(words.HOW)
     paper.heading(words.VERDICTS_TITLE)
@@ -104,6 +107,8 @@ def _facts(case_file: CaseFile, labels: Labels) -> Iterator[Sequence[Cell]]:
         yield _one_line(words.FOR), case_file.exported_for
     yield _one_line(words.COVERS), _contents(case_file)
     yield _one_line(words.AS_OF), _instant(max(item.sealed_at for item in case_file.items))
+    if case_file.volumes > 1:
+        yield _one_line(words.PRINTED), [_link(index_path(k)) for k in range(1, case_file.volumes + 1)]
     if labels.trust_sha256 is not None:
         yield _one_line(words.TRUST_COPY), [Hash(labels.trust_sha256), _one_line(words.TRUST_WARNING)]
 
@@ -122,32 +127,54 @@ def _contents(case_file: CaseFile) -> Bilingual:
 # -- the lists --
 
 
-def _steps(paper: Paper, case_file: CaseFile, labels: Labels) -> None:
+class _Names:
+    """What an item is called in the lists: name, type, and what must not be overlooked of it."""
+
+    def __init__(self, case_file: CaseFile, labels: Labels) -> None:
+        self._items, self._labels = case_file.items, labels
+        self._amended = amendments(case_file.items)
+        self._amends = {by: n for n, all_by in self._amended.items() for by in all_by}
+
+    def of(self, item: Item) -> list[Part]:
+        title = self._labels.type(item.type)
+        said = (title.zh, title.en, _one_line(title))
+        parts: list[Part] = [item.name, *([_one_line(title)] if item.name not in said else [])]
+        parts += [Strong(words.amended_by(n, self._items[n - 1].sealed_at)) for n in self._amended.get(item.n, ())]
+        if item.amends is not None:
+            parts.append(words.amends(self._amends.get(item.n)))
+        if item.forgotten:
+            parts.append(Strong(words.FORGOTTEN))
+        if item.receipt is None:
+            parts.append(Strong(words.NO_RECEIPT))
+        return parts
+
+
+def _steps(paper: Paper, case_file: CaseFile, labels: Labels, names: _Names) -> None:
     steps = sorted((i for i in case_file.items if i.role in ("step", "decision")), key=lambda i: (i.sealed_at, i.n))
     paper.heading(words.STEPS)
-    paper.table(_STEPS, (_step(item, labels) for item in steps), empty=words.NONE)
+    paper.table(_STEPS, (_step(item, labels, names) for item in steps), empty=words.NONE)
     paper.heading(words.GAPS)
     paper.paragraph(words.GAPS_NOTE)
     paper.table(_GAPS, (_gap(gap, labels) for gap in case_file.gaps), empty=words.NO_GAPS)
 
 
-def _evidence(paper: Paper, case_file: CaseFile, labels: Labels) -> None:
+def _evidence(paper: Paper, case_file: CaseFile, names: _Names) -> None:
     # as the verifier's page lists it: a copy with faces blurred is handed in as evidence too
     items = [item for item in case_file.items if item.role in ("evidence", "derived")]
     if all(item.before_decision is None for item in items):
         paper.heading(words.EVIDENCE)
         paper.paragraph(words.UNDECIDED_NOTE, words.OWN_WORDS)
-        paper.table(_EVIDENCE, (_exhibit(item, labels) for item in items), empty=words.NONE)
+        paper.table(_EVIDENCE, (_exhibit(item, names) for item in items), empty=words.NONE)
         paper.paragraph(words.SIGNED)
         return
     before = [item for item in items if item.before_decision]
     after = [item for item in items if not item.before_decision]
     paper.heading(words.EVIDENCE_BEFORE)
     paper.paragraph(words.BEFORE_NOTE, words.OWN_WORDS, *_several(case_file))
-    paper.table(_EVIDENCE, (_exhibit(item, labels) for item in before), empty=words.NONE)
+    paper.table(_EVIDENCE, (_exhibit(item, names) for item in before), empty=words.NONE)
     paper.heading(words.EVIDENCE_AFTER)
     paper.paragraph(words.AFTER_NOTE)
-    paper.table(_EVIDENCE, (_exhibit(item, labels) for item in after), empty=words.NONE)
+    paper.table(_EVIDENCE, (_exhibit(item, names) for item in after), empty=words.NONE)
     paper.paragraph(words.SIGNED)
 
 
@@ -164,10 +191,10 @@ def _several(case_file: CaseFile) -> list[Bilingual]:
     ]
 
 
-def _history(paper: Paper, case_file: CaseFile, labels: Labels) -> None:
+def _history(paper: Paper, case_file: CaseFile, labels: Labels, names: _Names) -> None:
     items = sorted((i for i in case_file.items if i.role in ("custody", "derived")), key=lambda i: (i.sealed_at, i.n))
     paper.heading(words.CUSTODY)
-    paper.table(_STEPS, (_step(item, labels) for item in items), empty=words.NONE)
+    paper.table(_STEPS, (_step(item, labels, names) for item in items), empty=words.NONE)
 
 
 def _attachments(paper: Paper, case_file: CaseFile) -> None:
@@ -186,25 +213,14 @@ def _decisions(paper: Paper, case_file: CaseFile) -> None:
 # -- rows --
 
 
-def _step(item: Item, labels: Labels) -> Sequence[Cell]:
+def _step(item: Item, labels: Labels, names: _Names) -> Sequence[Cell]:
     on = item.date or words.NOT_STATED
-    return str(item.n), _named(item, labels), on, _instant(item.sealed_at), _who(item, labels), _when(item)
+    return str(item.n), names.of(item), on, _instant(item.sealed_at), _who(item, labels), _when(item)
 
 
-def _exhibit(item: Item, labels: Labels) -> Sequence[Cell]:
+def _exhibit(item: Item, names: _Names) -> Sequence[Cell]:
     said = (item.source, item.purpose, item.date, item.page)
-    return str(item.n), _named(item, labels), *(each or words.NOT_STATED for each in said)
-
-
-def _named(item: Item, labels: Labels) -> list[Part]:
-    title = labels.type(item.type)
-    said = (title.zh, title.en, _one_line(title))
-    parts: list[Part] = [item.name, *([_one_line(title)] if item.name not in said else [])]
-    if item.forgotten:
-        parts.append(Strong(words.FORGOTTEN))
-    if item.receipt is None:
-        parts.append(Strong(words.NO_RECEIPT))
-    return parts
+    return str(item.n), names.of(item), *(each or words.NOT_STATED for each in said)
 
 
 def _instant(seconds: int) -> Bilingual:
@@ -248,11 +264,12 @@ def _attachment(item: Item, each: CaseAttachment, manifests: Mapping[tuple[int, 
 
 def _cards(case_file: CaseFile, labels: Labels) -> Iterator[Sequence[Cell]]:
     """Two items beside each other."""
+    codes = QrSeries()
     for at in range(0, len(case_file.items), 2):
         pair = case_file.items[at : at + 2]
         cells: list[Cell] = []
         for item in pair:
-            cells += [Picture(QrCode(qr_text(case_file, item))), _card(item, labels)]
+            cells += [Picture(codes.code(qr_text(case_file, item))), _card(item, labels)]
         yield cells if len(pair) == 2 else [*cells, "", ""]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ledger.paper.parts import Bilingual
+from ledger.verify.words import Moment, say
 
 TITLE: Final = Bilingual("卷宗目录", "Case file index")
 
@@ -95,6 +96,7 @@ CONSORTIUM: Final = Bilingual("联盟", "Consortium")
 FOR: Final = Bilingual("提交给", "Made for")
 COVERS: Final = Bilingual("内容", "Contents")
 AS_OF: Final = Bilingual("最后存证", "Last sealed")
+PRINTED: Final = Bilingual("打印本（分册）", "To print, in volumes")
 TRUST_COPY: Final = Bilingual("trust.json 副本", "copy")
 TRUST_WARNING: Final = Bilingual("SHA-256，仅供参考，见第 3 步", "SHA-256, for information only, see step 3")
 NOT_STATED: Final = Bilingual("未载明", "not stated")
@@ -156,6 +158,12 @@ REPLACED: Final = Bilingual(
     "〔U+…〕 stands for a character that the font of these pages does not have, that is unseen or that turns the "
     "direction of writing; its Unicode number follows. The verifier and index.html show the text itself.",
 )
+AMENDS_ELSEWHERE: Final = Bilingual("更正或者撤回不在本卷宗内的记录", "corrects or withdraws a record that is not here")
+READING_ONLY: Final = Bilingual(
+    "本目录供阅读，由提交部门制作。与核验页所列不一致的，以核验页为准。",
+    "This index is for reading and made by the department. Where the verifier lists anything else, the verifier "
+    "counts.",
+)
 AS_ITEMS: Final = Bilingual("所载记录在本卷宗内另列为项", "its records are items of their own")
 FORGOTTEN: Final = Bilingual(
     "内容已依法销毁，仅能证明其存在", "content destroyed under the law; only its existence is proven"
@@ -186,3 +194,17 @@ BEFORE: Final = Bilingual("以前", "before")
 AFTER: Final = Bilingual("以后", "after")
 THE_DECISION: Final = Bilingual("决定", "the decision")
 FILES: Final = Bilingual("文件", "Files")
+
+
+def amended_by(n: int, sealed_at: int) -> Bilingual:
+    """Of an item that item `n`, sealed at that time, corrects or withdraws."""
+    at = Moment(sealed_at)
+    return Bilingual(
+        f"已由第 {n} 项（{say(at, 'zh')}）更正或者撤回",
+        f"corrected or withdrawn by item {n}, {say(at, 'en')}",
+    )
+
+
+def amends(n: int | None) -> Bilingual:
+    """Of an item that corrects or withdraws item `n`, or one that is not in the case file."""
+    return AMENDS_ELSEWHERE if n is None else Bilingual(f"更正或者撤回第 {n} 项", f"corrects or withdraws item {n}")

@@ -17,7 +17,8 @@ _TEXT = """\
    yunxi-verify.html。卷宗内的副本（data/trust.json、verify.html）出自制作部门，不能用来核验它自己。
 2. 用浏览器打开核验页，先后拖入信任文件和卷宗文件。无需网络，无需安装。
 3. 或运行：python yunxi-verify.pyz 卷宗文件 --trust trust.json
-结果逐项说明已证明什么、未证明什么。data/index.pdf 与 data/index.html 供阅读，本身不证明任何事项。
+结果逐项说明已证明什么、未证明什么。data/index.pdf（篇幅大的分册，第二册起为 index-002.pdf 等）与 data/index.html
+供阅读，本身不证明任何事项；与核验结果不一致的，以核验结果为准。
 
 What this is
 The case as one file: records, attachments, and what proves who sealed them, when, and that nothing was changed since.
@@ -29,8 +30,9 @@ How to verify it
    (data/trust.json, verify.html) come from the department and cannot vouch for it.
 2. Open the verifier in a browser; drop in the trust file, then the case file. It needs no network and no installation.
 3. Or run: python yunxi-verify.pyz CASE-FILE --trust trust.json
-The result says what is proven and what is not, item by item. data/index.pdf and data/index.html are for reading and
-prove nothing by themselves.
+The result says what is proven and what is not, item by item. data/index.pdf (a long one is in volumes, from the second
+on index-002.pdf and so on) and data/index.html are for reading and prove nothing by themselves; where they say anything
+else than the result, the result counts.
 """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import BinaryIO
 
 CHUNK_BYTES = 1 << 20
@@ -34,12 +35,19 @@ class Spool:
         self._end = start + size
         return Piece(start, size)
 
-    def write(self, writer: Callable[[BinaryIO], None]) -> Piece:
-        """Keeps what `writer` writes to the stream that it is handed; meanwhile nothing else is put or read."""
-        start = self._file.seek(self._end)
-        writer(self._file)
+    def write(self, writer: Callable[[Callable[[int], BinaryIO]], None]) -> list[Piece]:
+        """Keeps what `writer` writes, in pieces: it is handed a function that gives the stream of the next. Meanwhile
+        nothing else is put or read."""
+        starts: list[int] = []
+
+        def begin(_: int) -> BinaryIO:
+            starts.append(self._file.tell())
+            return self._file
+
+        self._file.seek(self._end)
+        writer(begin)
         self._end = self._file.tell()
-        return Piece(start, self._end - start)
+        return [Piece(start, end - start) for start, end in pairwise([*starts, self._end])]
 
     def get(self, piece: Piece) -> bytes:
         """A piece, whole."""

@@ -16,6 +16,7 @@ import orjson
 
 from ledger.errors import Malformed
 from ledger.formats.casefile import MAX_TEXT_CHARS
+from ledger.formats.texts import is_blank
 
 MAX_LIST_BYTES = 16 << 20
 
@@ -95,6 +96,8 @@ def _value(value: Any, name: str, number: int) -> str | None:
         return None
     if not isinstance(value, str) or not is_line(value):
         raise Malformed(_WHAT, f"{name} of row {number} must be one line of at most {MAX_TEXT_CHARS:,} characters")
+    if is_blank(value):
+        raise Malformed(_WHAT, f"{name} of row {number} holds nothing that anybody would see: leave it empty")
     if name == "date" and not is_date(value):
         raise Malformed(_WHAT, f"date of row {number} must be written YYYY-MM-DD")
     return value

@@ -10,11 +10,12 @@
     data/anchors/<department>-<size>.anchor.json
     data/times/<department>-<size>-<k>.tst, .renewals.json
     data/manifests/<n>.txt                      what decision n froze (`manifest`)
-    data/trust.json, data/index.html, data/index.pdf, data/custody.jsonld
+    data/trust.json, data/index.html, data/custody.jsonld
+    data/index.pdf, data/index-<k>.pdf          the printed index: volume 1, and volume k, three digits, from 2
 
     header    = {"alg":"EdDSA","iat":seconds,"kid":thumbprint,"typ":"yunxi-case-file+jws"}          RFC 7515 appendix F:
                 signed is b64url(header) "." b64url(tagmanifest-sha256.txt); `typ` keeps it apart from statements
-    case.json = {"format":"yunxi-case-file","v":1,"case","consortium","department","exported_for","log_size",
+    case.json = {"format":"yunxi-case-file","v":1,"case","consortium","department","exported_for","log_size","volumes",
                  "items":[item …],"decisions":[decision …],"gaps":[gap …]}, members as in the classes below, all of
                  them and no other; canonical: sorted members, no white space, UTF-8, one line feed at the end
 
@@ -28,7 +29,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal, TypeVar, cast, get_args
@@ -55,6 +56,7 @@ MAX_CASE_VALUES = 2_500_000
 MAX_ITEMS = 50_000
 MAX_ATTACHMENTS = 50
 MAX_TIMES = 16
+MAX_VOLUMES = 999
 MAX_TEXT_CHARS = 2_000
 MAX_TAG_BYTES = 64 * 1024 * 1024
 """Of manifest-sha256.txt, and of a decision's manifest."""
@@ -135,6 +137,7 @@ _PATHS = {
     "token": re.compile(rf"data/times/{_DEPARTMENT}-[0-9]{{1,16}}-[0-9]{{1,3}}\.tst"),
     "renewals": re.compile(rf"data/times/{_DEPARTMENT}-[0-9]{{1,16}}-[0-9]{{1,3}}\.renewals\.json"),
     "manifest": re.compile(r"data/manifests/[0-9]{6}\.txt"),
+    "volume": re.compile(r"data/index-[0-9]{3}\.pdf"),
 }
 _DEPARTMENT_ID = re.compile(_DEPARTMENT)
 _RECORD_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -178,7 +181,8 @@ class Item:
     """One record. `index` and `leaf` (hex) are those of the log, `sealed_at` is in seconds since 1970.
 
     `before_decision`: whether the first decision froze it; None where the file has no decision that froze anything.
-    `receipt` None: it stands under no checkpoint yet; `anchor` None: not anchored, or no evidence was to be had.
+    `amends`: the id of the record of the same department that this one corrects or withdraws, where it is one that
+    does. `receipt` None: it stands under no checkpoint yet; `anchor` None: not anchored, or no evidence was to be had.
     """
 
     n: int
@@ -191,6 +195,7 @@ class Item:
     leaf: str
     sealed_at: int
     before_decision: bool | None
+    amends: str | None
     name: str
     source: str | None
     purpose: str | None
@@ -238,13 +243,14 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class CaseFile:
-    """case.json. `log_size` is the state of the exporting department's log that it covers."""
+    """case.json. `log_size` is the state of the exporting department's log that it covers; `volumes`: of index.pdf."""
 
     case: str
     consortium: str
     department: str
     exported_for: str | None
     log_size: int
+    volumes: int
     items: tuple[Item, ...]
     decisions: tuple[Decision, ...]
     gaps: tuple[Gap, ...]
@@ -263,6 +269,7 @@ class CaseFile:
             department=members.matching("department", _DEPARTMENT_ID),
             exported_for=members.maybe_text("exported_for"),
             log_size=members.number("log_size"),
+            volumes=members.number("volumes"),
             items=members.each("items", _item, MAX_ITEMS),
             decisions=members.each("decisions", _decision, MAX_ITEMS),
             gaps=members.each("gaps", _gap, MAX_ITEMS),
@@ -282,12 +289,30 @@ class CaseFile:
         for item in self.items:
             yield from item.paths()
         yield from (decision.manifest for decision in self.decisions)
+        yield from map(index_path, range(2, self.volumes + 1))
         yield from FIXED
 
 
 def order_of_items(item: Item, department: str) -> tuple[bool, str, int]:
     """The key that a case file of `department` sorts its items by; no two items have the same."""
     return (item.department != department, item.department, item.index)
+
+
+def amendments(items: Iterable[Item]) -> dict[int, list[int]]:
+    """For the number of each item that was corrected or withdrawn, the numbers of the items that did so: those of the
+    same department, later in its log, that name it in `amends`."""
+    known = {(item.department, item.record_id): item for item in items}
+    found: dict[int, list[int]] = {}
+    for item in known.values():
+        before = None if item.amends is None else known.get((item.department, item.amends))
+        if before is not None and before.index < item.index:
+            found.setdefault(before.n, []).append(item.n)
+    return found
+
+
+def amends_of(claim: object) -> str | None:
+    """The `amends` of an item whose statement has this claim: what is no record's id names nothing."""
+    return claim if isinstance(claim, str) and _RECORD_ID.fullmatch(claim) else None
 
 
 def role_of(record_type: str) -> Role:
@@ -328,6 +353,11 @@ def renewals_path(department: str, size: int, k: int) -> str:
 def manifest_path(n: int) -> str:
     """Where the manifest that decision item `n` froze is."""
     return f"data/manifests/{n:06}.txt"
+
+
+def index_path(k: int) -> str:
+    """Where volume `k`, from 1, of the printed index is."""
+    return INDEX_PDF if k == 1 else f"data/index-{k:03}.pdf"
 
 
 def is_path(path: str) -> bool:
@@ -596,6 +626,7 @@ def _item(members: _Members) -> Item:
         leaf=members.matching("leaf", _HEX),
         sealed_at=members.number("sealed_at"),
         before_decision=None if members.absent("before_decision") else members.truth("before_decision"),
+        amends=members.maybe_matching("amends", _RECORD_ID),
         name=members.text("name"),
         source=members.maybe_text("source"),
         purpose=members.maybe_text("purpose"),
@@ -652,6 +683,8 @@ def _gap(members: _Members) -> Gap:
 
 def _check_numbers(found: CaseFile) -> None:
     """Items, attachments and decisions are numbered without holes, in order, and their paths carry their numbers."""
+    if not 1 <= found.volumes <= MAX_VOLUMES:
+        raise Malformed(_WHAT, f"volumes of the file must be from 1 to {MAX_VOLUMES}")
     for n, item in enumerate(found.items, 1):
         if item.n != n:
             raise Malformed(_WHAT, f"item {n} of the list has the number {item.n}")

@@ -10,6 +10,8 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
+from ledger.formats.texts import BLANKS, is_blank
+
 MAX_TEXT = 20_000
 """Characters of one text; the rest is counted, not printed."""
 
@@ -27,13 +29,16 @@ _MARKS = 8
 
 def printable(text: str, has_glyph: Callable[[int], bool]) -> str:
     """The text with a visible replacement, such as 〔U+202E〕, for each character that is unseen, steers the direction
-    of writing, has no glyph, or is a mark that stands on no letter or on a heap of others. Line feeds stay; a tab
-    becomes a space. Never raises.
+    of writing, has no glyph, or is a mark that stands on no letter or on a heap of others; for every character of a
+    text of which nobody would see anything. Line feeds stay; a tab becomes a space. Never raises.
 
     `has_glyph` is asked about each character but those of ASCII, which every font has."""
-    if len(text) <= MAX_TEXT and text.isascii() and text.isprintable():
+    if text and is_blank(text[:MAX_TEXT]):
+        shown = "".join(map(_code, text[:MAX_TEXT]))
+    elif len(text) <= MAX_TEXT and text.isascii() and text.isprintable():
         return text
-    shown = "".join(_each_shown(text[:MAX_TEXT], has_glyph))
+    else:
+        shown = "".join(_each_shown(text[:MAX_TEXT], has_glyph))
     return shown if len(text) <= MAX_TEXT else f"{shown}…〔+{len(text) - MAX_TEXT:,}〕"
 
 
@@ -58,7 +63,7 @@ def _shown(character: str, has_glyph: Callable[[int], bool]) -> str:
     if character in "\t\u00a0\u3000":
         return " "
     # Cc, Cf, Cs, Co, Cn: controls, marks of direction, halves of pairs, private and unassigned; Z*: other spaces
-    unseen = unicodedata.category(character)[0] in "CZ" and character != " "
+    unseen = (unicodedata.category(character)[0] in "CZ" and character != " ") or character in BLANKS
     return _code(character) if unseen or not has_glyph(ord(character)) else character
 
 

@@ -6,12 +6,13 @@
 
 What stands in a document comes from outside, so nothing in it is trusted: see `ledger.paper.lines`. The file says no
 time and has a fixed id: the same calls with the same font (and the same versions of fpdf2, fontTools, Pillow and zlib)
-give the same bytes. Pages are kept in memory until the end: about 4 KB for a full page of text, 1 KB for a QR code.
+give the same bytes. Pages are kept in memory until the document, or its volume, ends: about 4 KB for a full page of
+text, 1 KB for a QR code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -32,6 +33,9 @@ TOP, RIGHT, BOTTOM, LEFT = 19.0, 14.0, 16.0, 24.0
 WIDTH = 210 - LEFT - RIGHT
 BODY, SMALL, HASH = 9.0, 7.5, 7.0
 """Sizes of type in points."""
+
+VOLUME_PAGES = 200
+"""What is bound as one volume: 10 mm printed on both sides, 20 mm on one."""
 
 _PAD = 1.2
 _LEADING = 1.42
@@ -76,7 +80,12 @@ class _Pages(FPDF):
         """`file` is one that `check_font` lets pass."""
         super().__init__(format="A4")
         self.head = "", ""
+        self.volume = ""
+        """Stands before the page number."""
+        self.continued = ""
+        """Stands after it on the page that is to end."""
         self.set_auto_page_break(False)
+        self.set_image_filter("FlateDecode")  # the other one is slower and bigger for QR codes
         self.alias_nb_pages(_PAGES)
         self.set_margins(LEFT, TOP, RIGHT)
         self.set_lang("zh-CN")
@@ -105,29 +114,42 @@ class _Pages(FPDF):
         self.set_font("paper", size=SMALL)
         self.set_text_color(_GREY)
         self.set_xy(LEFT, 297 - BOTTOM + 4)
-        text = f"第 {self.page_no()} 页，共 {_PAGES} 页 · page {self.page_no()} of {_PAGES}"
+        number = f"第 {self.page_no()} 页，共 {_PAGES} 页 · page {self.page_no()} of {_PAGES}"
+        text = f"{self.volume}{number}{self.continued}"
         self.cell(WIDTH, 5, text, align="C", new_x=XPos.LEFT, new_y=YPos.TOP)
 
 
 class Sheet:
     """A document while it is written, from top to bottom; leaving the `with` block finishes it."""
 
-    def __init__(self, stream: BinaryIO, title: Bilingual, subject: str, font: FontFile | None = None) -> None:
-        """`stream` stays the caller's to close; `title` and `subject` (a case number, say) stand on every page. Raises
-        CouldNotRun without a font, or one that `check_font` refuses."""
-        file = font or find_font()
+    def __init__(
+        self,
+        stream: BinaryIO,
+        title: Bilingual,
+        subject: str,
+        font: FontFile | None = None,
+        volumes: Callable[[int], BinaryIO] | None = None,
+    ) -> None:
+        """`stream` stays the caller's to close; `title` and `subject` (a case number, say) stand on every page.
+        `volumes` gives the stream of volume 2, 3, … where VOLUME_PAGES are not enough, and what was written to the
+        one before is finished then; without it there is one document, however long. Raises CouldNotRun without a font,
+        or one that `check_font` refuses."""
+        self._file = font or find_font()
         self._stream = stream
-        check_font(file, _NEEDED)
-        self._pdf = _Pages(file)
-        self._face = self._pdf.face
+        self._volumes = volumes
+        self._name, self._subject = title, subject
+        check_font(self._file, _NEEDED)
+        self.volume = 1
+        """The volume that is being written."""
         self.replaced = False
         """Whether characters of the text were replaced so far (`ledger.paper.lines.printable`)."""
         self._wrapped = lru_cache(_KNOWN)(self._wrap_text)
         self._em = lru_cache(1 << 16)(self._width)
-        self._pdf.head = self._cut(f"{title.zh} {title.en}", WIDTH * 0.4), self._cut(subject, WIDTH * 0.55)
-        self._pdf.set_title(" ".join(self._pdf.head))
         self._pending: list[_Line] = []
+        self._section: list[_Line] = []
+        self._style: tuple[float, int] | None = None
         self._y = TOP
+        self._open()
         self._new_page()
 
     def __enter__(self) -> Self:
@@ -142,7 +164,7 @@ class Sheet:
 
     @property
     def pages(self) -> int:
-        """How many pages there are so far."""
+        """How many pages the volume has so far."""
         return self._pdf.page_no()
 
     def title(self, text: Bilingual) -> None:
@@ -270,14 +292,17 @@ class Sheet:
     def _draw(self, line: _Line | _Code, x: float) -> None:
         if isinstance(line, _Code):
             side = line.picture.side
-            self._pdf.image(line.picture.code.picture(), x, self._y, side, side)
+            # grey: the library writes pictures of one bit wrongly under this filter
+            self._pdf.image(line.picture.code.picture().convert("L"), x, self._y, side, side)
         elif line.text:
             self._print(line, x)
         self._y += line.height
 
     def _print(self, line: _Line, x: float) -> None:
-        self._pdf.set_font("paper", size=line.size)
-        self._pdf.set_text_color(line.grey)
+        if self._style != (line.size, line.grey):  # asking the library takes as long as printing
+            self._style = line.size, line.grey
+            self._pdf.set_font("paper", size=line.size)
+            self._pdf.set_text_color(line.grey)
         place = x, self._y + line.height * 0.74, line.text
         if not line.bold:
             self._pdf.text(*place)
@@ -298,6 +323,39 @@ class Sheet:
         first, *more = break_lines(line, width / (SMALL * _POINT) - 1, self._em)
         return f"{first}…" if more else first
 
+    # -- volumes --
+
+    def _open(self) -> None:
+        self._pdf = _Pages(self._file)
+        self._face: TTFFont = self._pdf.face
+        title, volume = self._name, ""
+        if self.volume > 1:
+            volume = f"第{self.volume}册 "
+            self._pdf.volume = f"第 {self.volume} 册 volume {self.volume} · "
+        self._pdf.head = (
+            self._cut(f"{title.zh} {volume}{title.en}", WIDTH * 0.4),
+            self._cut(self._subject, WIDTH * 0.55),
+        )
+        self._pdf.set_title(" ".join(self._pdf.head))
+
+    def _turn_volume(self) -> None:
+        assert self._volumes is not None  # the caller asked
+        before, self.volume = self.volume, self.volume + 1
+        if before == 1:
+            self._pdf.volume = "第 1 册 volume 1 · "
+        self._pdf.continued = f" · 接第 {self.volume} 册 continued in volume {self.volume}"
+        self._pdf.output(self._stream)
+        self._face.close()
+        self._stream = self._volumes(self.volume)
+        self._open()
+        self._add_page()
+        name = self._name
+        self.title(Bilingual(f"{name.zh} 第{self.volume}册", f"{name.en}, volume {self.volume}"))
+        self._lines([_Line(self._subject, 12.5, _INK), *self._of(_continues(before))], LEFT, WIDTH)
+        self._y += 3
+        if self._section and not self._pending:
+            self._head_section([_Line(f"{self._section[0].text}（续）", 12.5, _INK, True), *self._section[1:]])
+
     # -- pages --
 
     @property
@@ -310,18 +368,36 @@ class Sheet:
         self._room(height + sum(line.height for line in heading) + 6 if heading else height)
         if heading:
             self._y += 3 if self._y > TOP else 0
-            self._pdf.set_y(self._y)
-            self._pdf.start_section(" ".join(printable(line.text, self._has) for line in heading))
-            self._lines(heading, LEFT, WIDTH)
-            self._y += 1.5
+            self._section = heading
+            self._head_section(heading)
+
+    def _head_section(self, heading: list[_Line]) -> None:
+        self._pdf.set_y(self._y)
+        self._pdf.start_section(" ".join(printable(line.text, self._has) for line in heading))
+        self._lines(heading, LEFT, WIDTH)
+        self._y += 1.5
 
     def _room(self, height: float) -> None:
         if self._left < height:
             self._new_page()
 
     def _new_page(self) -> None:
+        if self._volumes is not None and self._pdf.page_no() == VOLUME_PAGES:
+            self._turn_volume()
+        else:
+            self._add_page()
+
+    def _add_page(self) -> None:
         self._pdf.add_page()
         self._y = TOP
+        self._style = None
+
+
+def _continues(before: int) -> Bilingual:
+    return Bilingual(
+        f"接第 {before} 册。怎样核验见第 1 册首页。",
+        f"Continues volume {before}. How to verify: see the first page of volume 1.",
+    )
 
 
 def _height(cells: Sequence[_Lines]) -> float:

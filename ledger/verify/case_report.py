@@ -4,8 +4,9 @@
              "signed_at", "key": {"kid", "valid_from", "valid_to"} | null, "files", "octets", "trust_same",
              "levels": [{"level", "state", "good", "bad", "absent", "sentences"} …],
              "items": [{"n", "record_id", "role", "type", "department", "name", "verdict", "error": error | null,
-                        "before_decision", "sealed_at", "logged", "witnessed", "seen_at", "anchored_at", "stamped_at",
-                        "shown", "masked", "attachments": {"given", "withheld"}, "forgotten",
+                        "before_decision", "amends", "amended_by": [number …], "sealed_at", "logged", "witnessed",
+                        "seen_at", "anchored_at", "stamped_at", "shown", "masked",
+                        "attachments": {"given", "withheld"}, "forgotten",
                         "capture": {"device", "operator", "offset_ms", "captured_at", "sealed_at"} | null} …],
              "decisions": [{"n", "count", "found", "missing"} …],
              "gaps": [{"kind", "department", "record_id", "zh", "en"} …],
@@ -18,7 +19,7 @@ Times are whole seconds since 1970, null where nothing proves them. State: good 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -47,6 +48,12 @@ LABELS = {
     "not-ok": {"en": "NOT VERIFIED", "zh": "不通过"},
     "before": {"en": "before the decision", "zh": "决定之前"},
     "after": {"en": "with the decision or after", "zh": "决定之时或之后"},
+    "amended-by": {"en": "corrected or withdrawn by item {n}, {time}", "zh": "已由第{n}项（{time}）更正或者撤回"},
+    "amends": {"en": "corrects or withdraws item {n}", "zh": "更正或者撤回第{n}项"},
+    "amends-elsewhere": {
+        "en": "corrects or withdraws a record that is not here",
+        "zh": "更正或者撤回不在本卷宗内的记录",
+    },
     "level-integrity": {"en": "Integrity", "zh": "完整未改"},
     "level-authorship": {"en": "Authorship", "zh": "签署主体"},
     "level-inclusion": {"en": "Inclusion in the log", "zh": "载入日志"},
@@ -90,7 +97,7 @@ def case_json(result: CaseResult, lang: str) -> dict[str, Any] | None:
         "octets": facts.octets,
         "trust_same": facts.trust_same,
         "levels": [_level_json(facts, level, lang) for level in LEVELS],
-        "items": [_item_json(report, lang) for report in facts.items],
+        "items": [_item_json(facts, report, lang) for report in facts.items],
         "decisions": [
             {"n": d.decision.n, "count": d.decision.count, "found": d.found, "missing": d.missing}
             for d in facts.decisions
@@ -167,8 +174,9 @@ def case_text(result: CaseResult, lang: str, layout: Layout) -> Iterator[str]:
         for line in say_level(facts, level, lang):
             yield from layout.item("     ", line)
     yield from ("", "  " + layout.heading(LABELS["items"][lang]))
+    amends = {by: n for n, all_by in facts.amended.items() for by in all_by}
     for report in facts.items:
-        yield from _item_text(report, lang, layout)
+        yield from _item_text(report, _amended_text(facts, report, amends, lang), lang, layout)
     if facts.case.gaps:
         yield from ("", "  " + layout.heading(LABELS["gaps"][lang]))
         for gap in facts.case.gaps:
@@ -186,12 +194,25 @@ def _findings_text(result: CaseResult, lang: str, layout: Layout) -> Iterator[st
     yield ""
 
 
-def _item_text(report: ItemReport, lang: str, layout: Layout) -> list[str]:
+def _amended_text(facts: CaseFacts, report: ItemReport, amends: Mapping[int, int], lang: str) -> list[str]:
+    """What corrects the item, and what it corrects itself. `amends`: by item, the item that it corrects."""
+    by = facts.amended.get(report.item.n, ())
+    named = [{"n": n, "time": Moment(facts.items[n - 1].item.sealed_at)} for n in by]
+    lines = [fill(LABELS["amended-by"][lang], lang, values) for values in named]
+    if report.verified and report.item.amends is not None:
+        before = amends.get(report.item.n)
+        name = "amends-elsewhere" if before is None else "amends"
+        lines.append(fill(LABELS[name][lang], lang, {} if before is None else {"n": before}))
+    return lines
+
+
+def _item_text(report: ItemReport, amended: list[str], lang: str, layout: Layout) -> list[str]:
     item = report.item
     good = report.finding is None
     parts = [LABELS[f"role-{item.role}"][lang], clean(item.name)]
     if item.before_decision is not None:
         parts.append(LABELS["before" if item.before_decision else "after"][lang])
+    parts += amended
     parts.append(layout.verdict(LABELS["ok" if good else "not-ok"][lang], good))
     return layout.item(f"  {item.n:4}. ", (" · ").join(parts))
 
@@ -208,7 +229,7 @@ def _level_json(facts: CaseFacts, level: Any, lang: str) -> dict[str, Any]:
     }
 
 
-def _item_json(report: ItemReport, lang: str) -> dict[str, Any]:
+def _item_json(facts: CaseFacts, report: ItemReport, lang: str) -> dict[str, Any]:
     item = report.item
     return {
         "n": item.n,
@@ -220,6 +241,8 @@ def _item_json(report: ItemReport, lang: str) -> dict[str, Any]:
         "verdict": "bad" if report.finding else "good",
         "error": finding_json(report.finding, lang) if report.finding else None,
         "before_decision": item.before_decision,
+        "amends": item.amends,
+        "amended_by": list(facts.amended.get(item.n, ())),
         "sealed_at": item.sealed_at,
         "logged": report.logged,
         "witnessed": report.witnessed,

@@ -8,7 +8,8 @@
      4. Signature. The trust file knows the key, for statements, as that department's, valid at the signing time; the
         key signed the tag manifest, and so every byte but the signature's own.
      5. Digests. Every file of the payload has the digest that the manifest lists: one pass, in constant memory.
-     6. Names. case.json names every file of the payload, and every file that it names is there.
+     6. Names. case.json names every file of the payload, and every file that it names is there. index.html has each
+        item's name (where it is of plain characters), record id and leaf as the text of some element.
      7. Items, one by one: record, receipt and anchor evidence pass the recipe of ledger/verify/verifier.py, no two
         receipts contradict each other, and what case.json says of the record is what the record and the receipt say.
      8. Attachments. case.json lists those that the record's shown units name, and each file given is the one named.
@@ -21,8 +22,9 @@
 Where 1 to 3 fail the rest cannot be judged, and there are no facts; all later findings are collected, the first is the
 first cause. No clock is read. Memory: case.json, a digest a file, a report an item, whatever the size of the files.
 Not checked: what `levels` says at each level, above all what the department left out that no decision froze; the root
-that a decision states (its log's entries are not here); README.txt, verify.html, and data/index.*, data/custody.jsonld,
-which are covered by the signature as the department's own words.
+that a decision states (its log's entries are not here); README.txt, verify.html, and data/index*, data/custody.jsonld,
+which are covered by the signature as the department's own words, whatever else they say: step 6 finds what index.html
+lacks, not what it adds.
 """
 
 from __future__ import annotations
@@ -30,9 +32,10 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from html import escape
 from typing import Any, BinaryIO, Literal, cast, get_args
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -54,6 +57,7 @@ from ledger.formats.casefile import (
     BAGIT_TEXT,
     CASE,
     DECISION,
+    INDEX_HTML,
     MANIFEST,
     MAX_CASE_BYTES,
     MAX_SMALL_BYTES,
@@ -70,6 +74,8 @@ from ledger.formats.casefile import (
     Freeze,
     Item,
     Named,
+    amendments,
+    amends_of,
     is_path,
     named_records,
     parse_manifest,
@@ -100,6 +106,10 @@ CAPTURED = ("evidence", "derived")
 """The roles whose records can say which device made them."""
 
 _KEPT_FILES = 32
+_PLAIN = re.compile(r"[\x20-\x7e\u3001-\u3011\u4e00-\u9fa5\uff01-\uff5e]+")
+"""What the index shows as it is, whatever made it."""
+_PIECE = re.compile(rb">([^<>]+)(?=<)")
+_MAX_PIECE = 1 << 16
 _OWN_FILES = frozenset({*TAGGED, TAG_MANIFEST, SIGNATURE})
 _NUMBERED = re.compile(r"data/(?:records|receipts|attachments|manifests)/([0-9]{6})[.-].*")
 _ORDINAL = re.compile(r"attachment-[1-9][0-9]?")
@@ -251,6 +261,8 @@ class CaseFacts:
     decisions: tuple[FrozenDecision, ...]
     open_decisions: int
     """The department's decisions whose manifest is not shown."""
+    amended: Mapping[int, Sequence[int]]
+    """By item, the items that correct or withdraw it: `amendments` of those whose records passed."""
     witnesses: Mapping[str, Confirmed]
     stamps: Mapping[str, Confirmed]
     control: Mapping[str, tuple[Control, ...]]
@@ -377,6 +389,7 @@ class _Examination:
         self._check_digests()
         # 6
         self._check_names()
+        self._check_index()
         # 7 to 9
         for item in case.items:
             self._reports.append(self._item(item))
@@ -399,6 +412,7 @@ class _Examination:
             items=tuple(self._reports),
             decisions=tuple(decisions),
             open_decisions=open_decisions,
+            amended=amendments(report.item for report in self._reports if report.verified),
             witnesses=self._witnesses,
             stamps=self._stamps,
             control=self._control,
@@ -443,6 +457,17 @@ class _Examination:
         for path in sorted(named):
             if path not in self._bag.manifest:
                 self._broken[path] = self._find(_invalid("file-missing", path))
+
+    def _check_index(self) -> None:
+        if INDEX_HTML in self._broken:
+            return
+        texts = [(item.n, _texts_of(item)) for item in self._case.items]
+        found = set(
+            _pieces(self._bag.zip.chunks(self._bag.zip.entry(INDEX_HTML)), {t for _, each in texts for t in each})
+        )
+        for n, each in texts:
+            if not found.issuperset(each):
+                self._find(_invalid("index-lacks", INDEX_HTML), INDEX_HTML, n)
 
     # --- 7 to 9: one item ---
 
@@ -499,6 +524,8 @@ class _Examination:
                 self._find(_invalid("log-forked", cast(str, item.receipt)), item.receipt, item.n)
         if item.sealed_at != facts.sealed_at:
             self._find(_invalid("item-sealed-at", CASE), CASE, item.n)
+        if item.amends != amends_of(facts.references.get("amends")):
+            self._find(_invalid("item-amends", CASE), CASE, item.n)
         if item.role != role_of(facts.type):
             self._find(_invalid("item-role", CASE), CASE, item.n)
         if own and facts.references.get("case", self._case.case) != self._case.case:
@@ -772,6 +799,21 @@ def _seconds(value: object) -> int | None:
         return int(datetime.fromisoformat(whole).timestamp())
     except (ValueError, OverflowError):
         return None
+
+
+def _texts_of(item: Item) -> tuple[bytes, ...]:
+    """What index.html must say of an item, as it stands between tags."""
+    name = (escape(item.name).encode(),) if _PLAIN.fullmatch(item.name) else ()
+    return (*name, item.record_id.encode(), item.leaf.encode())
+
+
+def _pieces(chunks: Iterable[bytes], wanted: Collection[bytes]) -> Iterator[bytes]:
+    """The texts between two tags that are among `wanted`, each of at most _MAX_PIECE bytes."""
+    rest = b""
+    for chunk in chunks:
+        data = rest + chunk
+        yield from (piece for piece in _PIECE.findall(data) if piece in wanted)
+        rest = data[max(data.rfind(b"<"), data.rfind(b">"), 0) :][-_MAX_PIECE:]
 
 
 def _check_identity(item: Item, facts: Facts, record: bytes) -> None:

@@ -9,7 +9,7 @@ from ledger.verify.control import in_other_hands
 from ledger.verify.sentences import sentence
 from ledger.verify.words import Duration, Moment, Span
 
-_GAPS = ("not-truth", "not-persons", "not-key-alone", "case-not-complete", "not-trust", "not-weight")
+_GAPS = ("not-truth", "not-persons", "not-key-alone", "case-not-complete", "case-not-index", "not-trust", "not-weight")
 
 
 def say_level(facts: CaseFacts, level: Level, lang: str) -> list[str]:
@@ -31,6 +31,12 @@ def _integrity(facts: CaseFacts, count: Count, lang: str) -> Iterator[str]:
         yield sentence("case-integrity-bad", lang, bad=count.bad)
     else:
         yield sentence("case-integrity", lang, files=facts.files)
+    if facts.amended:
+        yield sentence("case-amended", lang, count=len(facts.amended))
+    naming = sum(report.verified and report.item.amends is not None for report in facts.items)
+    elsewhere = naming - sum(map(len, facts.amended.values()))
+    if elsewhere:
+        yield sentence("case-amends-elsewhere", lang, count=elsewhere)
     yield sentence("case-trust-same" if facts.trust_same else "case-trust-other", lang)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from ledger.formats.texts import is_printable
+from ledger.formats.texts import is_blank, is_printable
 from ledger.formats.trust import Department
 
 LANGUAGES = ("en", "zh")
@@ -63,8 +63,10 @@ def say(value: Value, lang: str) -> str:
 
 
 def clean(text: str) -> str:
-    """`text` without characters that move the cursor, change colours or turn the reading direction around."""
-    return "".join(c if is_printable(c) else f"\\u{{{ord(c):x}}}" for c in text)
+    """`text` without characters that move the cursor, change colours or turn the reading direction around; one of which
+    nobody would see anything is shown by its code points."""
+    blank = is_blank(text)
+    return "".join(f"\\u{{{ord(c):x}}}" if blank or not is_printable(c) else c for c in text)
 
 
 def _moment(seconds: int, lang: str) -> str:

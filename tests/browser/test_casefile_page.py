@@ -112,13 +112,15 @@ def case_of(*records: tuple[str, dict[str, Any], dict[str, tuple[str, bytes]]], 
             payload[path] = file[1][1]
             attachments.append({"ordinal": k, "path": path} | _named(*file))
         items.append(_item(n, type_, leaf_hash(record.ascii).hex(), name, attachments))
-    payload |= {"data/trust.json": trust().serialize(), "data/index.html": b"<p>", "data/index.pdf": b"%PDF"}
+    payload |= {"data/trust.json": trust().serialize(), "data/index.pdf": b"%PDF"}
     payload["data/custody.jsonld"] = b"{}"
     members = {"case": name, "consortium": "yunxi.example", "department": "fire", "exported_for": None}
     lists: dict[str, Any] = {"items": items, "decisions": [], "gaps": []}
     gap = {"kind": "withheld", "department": None, "record_id": None, "zh": name, "en": name}
     lists["gaps"] = [gap]
-    return Draft({"format": "yunxi-case-file", "v": 1, "log_size": len(items)} | members | lists, payload).pack()
+    return Draft(
+        {"format": "yunxi-case-file", "v": 1, "log_size": len(items), "volumes": 1} | members | lists, payload
+    ).pack()
 
 
 def _named(name: str, file: tuple[str, bytes]) -> dict[str, Any]:
@@ -131,7 +133,7 @@ def _item(n: int, type_: str, leaf: str, name: str, attachments: list[dict[str, 
     paths: dict[str, Any] = {"record": record_path(n), "receipt": receipt_path(n), "anchor": None, "times": []}
     log_facts = {"department": "fire", "index": n - 1, "leaf": leaf, "sealed_at": START + n - 1}
     record = {"record_id": record_id(n - 1), "type": type_, "v": 1, "role": role_of(type_)}
-    more = {"n": n, "before_decision": None, "attachments": attachments, "forgotten": False}
+    more = {"n": n, "before_decision": None, "amends": None, "attachments": attachments, "forgotten": False}
     return record | log_facts | words | paths | more
 
 

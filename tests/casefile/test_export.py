@@ -29,6 +29,7 @@ from ledger.formats.sdjwt import parse_presentation
 from ledger.formats.trust import Trust
 from ledger.listing import list_records
 from ledger.node import Node
+from ledger.paper import sheet
 from ledger.record_types import BUILT_IN, RecordTypes
 from ledger.rotation import LEAD_S, rotate_key
 from ledger.submission import AttachmentSource, Refused, Submission
@@ -133,6 +134,18 @@ def test_files_are_the_ones_that_were_sealed(node: Node, case: FilledCase, tmp_p
     assert b"verify.html" in bag["README.txt"]
     assert bag["data/index.pdf"].startswith(b"%PDF")
     assert json.loads(bag["data/custody.jsonld"])["@graph"]
+
+
+def test_a_long_index_is_in_volumes(node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sheet, "VOLUME_PAGES", 2)
+    run(node, tmp_path / "case.zip")
+    assert verified(node, tmp_path / "case.zip").findings == ()
+    bag, found = bag_of(tmp_path / "case.zip"), contents(tmp_path / "case.zip")
+    assert found.volumes > 2
+    paths = ["data/index.pdf", *(f"data/index-{k:03}.pdf" for k in range(2, found.volumes + 1))]
+    assert [path for path in sorted(bag) if path.endswith(".pdf") and "index" in path] == sorted(paths)
+    assert all(bag[path].startswith(b"%PDF") and bag[path].rstrip().endswith(b"%%EOF") for path in paths)
+    assert all(f'href="{path.removeprefix("data/")}"'.encode() in bag["data/index.html"] for path in paths)
 
 
 def test_gaps_are_those_that_the_records_show(node: Node, case: FilledCase, tmp_path: Path) -> None:
@@ -414,6 +427,24 @@ def test_a_forgotten_record_stays_as_a_proof(node: Node, tmp_path: Path) -> None
     assert io.BytesIO(bag_of(tmp_path / "case.zip")["data/index.pdf"]).read(4) == b"%PDF"
 
 
+def test_a_correction_is_said_of_both_records(node: Node, tmp_path: Path) -> None:
+    number = "更正案"
+    [first] = acknowledged(
+        node.intake.submit("fire", [Submission("wrong", step("note.added", 1, case=number, text="wrong"))])
+    )
+    right = step("note.added", 2, case=number, text="right", amends=first.record_id)
+    [second] = acknowledged(node.intake.submit("fire", [Submission("right", right)]))
+    Anchorer(node).round()
+    run(node, tmp_path / "case.zip", case=number)
+    result = verified(node, tmp_path / "case.zip")
+    assert result.findings == ()
+    assert result.facts is not None
+    assert result.facts.amended == {1: [2]}
+    assert [item.amends for item in contents(tmp_path / "case.zip").items] == [None, first.record_id]
+    assert contents(tmp_path / "case.zip").items[1].record_id == second.record_id
+    assert "已由第 2 项" in bag_of(tmp_path / "case.zip")["data/index.html"].decode()
+
+
 def test_a_case_number_is_one_line_for_everybody(node: Node, tmp_path: Path) -> None:
     # bagit-py takes a separator of lines for the end of one
     for n, number in enumerate(("案\u2028二", "案\u2029二")):
@@ -430,7 +461,7 @@ ODD_NUMBERS = (
     "../../etc/passwd",
     "{0}%s{case}",
     "案" * 100,
-    "\u0301",
+    "\u0301案",
 )
 
 

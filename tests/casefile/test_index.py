@@ -26,6 +26,7 @@ from ledger.formats.casefile import (
     record_path,
     role_of,
 )
+from ledger.paper import sheet
 from ledger.paper.parts import Bilingual
 
 LABELS = Labels(
@@ -63,6 +64,7 @@ def item(n: int, record_type: str, **changes: object) -> Item:
         leaf=hashlib.sha256(b"leaf %d" % n).hexdigest(),
         sealed_at=1_763_800_000 + n,
         before_decision=n < DECIDED,
+        amends=None,
         name=f"第{n}份材料",
         source="执法记录仪 ZF-0012",
         purpose="证明疏散通道被占用",
@@ -86,22 +88,40 @@ def case_file(*items: Item, gaps: tuple[Gap, ...] = ()) -> CaseFile:
         for each in found
         if each.type == "decision.made"
     )
-    return CaseFile("杭消罚决字〔2026〕第12号", "district.example", "fire", "某某法院", 30, found, decisions, gaps)
+    return CaseFile("杭消罚决字〔2026〕第12号", "district.example", "fire", "某某法院", 30, 1, found, decisions, gaps)
 
 
 def pdf_of(found: CaseFile) -> bytes:
     """index.pdf."""
     out = io.BytesIO()
-    write_index_pdf(out, found, LABELS)
+    write_index_pdf(lambda _: out, found, LABELS)
     return out.getvalue()
 
 
 def pages_of(found: CaseFile) -> list[str]:
-    """The text of each page, without white space."""
-    document = pypdfium2.PdfDocument(pdf_of(found))
+    """The text of each page of the only volume, without white space."""
+    return pages_in(pdf_of(found))
+
+
+def pages_in(pdf: bytes) -> list[str]:
+    """The same of a PDF."""
+    document = pypdfium2.PdfDocument(pdf)
     texts = [re.sub(r"\s", "", page.get_textpage().get_text_range()) for page in document]
     document.close()
     return texts
+
+
+def volumes_of(found: CaseFile) -> list[list[str]]:
+    """The same of every volume."""
+    streams: list[io.BytesIO] = []
+
+    def begin(number: int) -> io.BytesIO:
+        assert number == len(streams) + 1
+        streams.append(io.BytesIO())
+        return streams[-1]
+
+    write_index_pdf(begin, found, LABELS)
+    return [pages_in(stream.getvalue()) for stream in streams]
 
 
 class Reader(HTMLParser):
@@ -241,10 +261,39 @@ def test_hostile_names_are_harmless_in_both(name: str) -> None:
     assert shown in "".join(pages_of(hostile))
 
 
+def test_what_was_corrected_says_by_which_item_and_when() -> None:
+    first = item(1, "photo.taken")
+    second = item(2, "note.added", amends=first.record_id)
+    third = item(3, "note.added", amends="0198c0de-0000-7000-8333-00000000ffff")
+    found = case_file(first, second, third)
+    for text in ("".join(pages_of(found)), re.sub(r"\s", "", "".join(Reader(index_html(found, LABELS)).texts))):
+        assert "已由第2项（北京时间2025年11月22日16时26分42秒）更正或者撤回" in text
+        assert "correctedorwithdrawnbyitem2,2025-11-2208:26:42UTC" in text
+        assert "更正或者撤回第1项" in text
+        assert "更正或者撤回不在本卷宗内的记录" in text
+
+
+def test_volumes_continue_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sheet, "VOLUME_PAGES", 3)
+    found = case_file(*(item(n, "photo.taken" if n % 2 else "note.added") for n in range(1, 121)))
+    volumes = volumes_of(found)
+    assert [len(pages) for pages in volumes[:-1]] == [3] * (len(volumes) - 1)
+    assert 1 <= len(volumes[-1]) <= 3
+    for number, pages in enumerate(volumes, 1):
+        assert f"第{number}册volume{number}·第{len(pages)}页，共{len(pages)}页" in pages[-1]
+        assert ("接第" in pages[0]) == (number > 1)
+        assert (f"接第{number + 1}册continuedinvolume{number + 1}" in pages[-1]) == (number < len(volumes))
+        assert "杭消罚决字〔2026〕第12号" in pages[0]
+    text = "".join("".join(pages) for pages in volumes)
+    assert all(each.record_id in text for each in found.items)
+    assert all(file.sha256 in text for each in found.items for file in each.attachments)
+    assert volumes_of(found) == volumes
+
+
 @pytest.mark.slow
 def test_ten_thousand_items() -> None:
     found = case_file(*(item(n, "photo.taken" if n % 2 else "note.added") for n in range(1, 10_001)))
-    pages = pages_of(found)
-    assert len(pages) > 1_000
-    assert pages[-1].endswith(f"第{len(pages)}页，共{len(pages)}页·page{len(pages)}of{len(pages)}")
-    assert found.items[-1].leaf in pages[-1]
+    volumes = volumes_of(found)
+    assert [len(pages) for pages in volumes[:-1]] == [200] * (len(volumes) - 1)
+    assert sum(map(len, volumes)) > 1_000
+    assert found.items[-1].record_id in volumes[-1][-1]

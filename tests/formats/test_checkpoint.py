@@ -6,7 +6,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger.errors import CheckpointInvalid, KeyRefused, Malformed
-from ledger.formats.checkpoint import Checkpoint, add_signatures, open_checkpoint, parse_decimal, sign_checkpoint
+from ledger.formats.checkpoint import (
+    Checkpoint,
+    add_signatures,
+    open_checkpoint,
+    open_checkpoint_by,
+    parse_decimal,
+    sign_checkpoint,
+)
 from ledger.formats.encoding import b64encode
 from ledger.formats.merkle import EMPTY_ROOT, MAX_SIZE
 from ledger.formats.note import COSIGNATURE_ED25519, ED25519, MAX_SIGNATURES, Note, Signature, VerifierKey, sign
@@ -70,6 +77,24 @@ def test_a_key_whose_name_is_not_the_origin():
     Note.parse(SUMDB).verify(VerifierKey.parse(SUMDB_KEY))
     with pytest.raises(CheckpointInvalid, match=r"of go\.sum database tree, not of sum\.golang\.org"):
         open_checkpoint(SUMDB, VerifierKey.parse(SUMDB_KEY))
+
+
+OTHER_VKEY = VerifierKey.of(ORIGIN, ED25519, OTHER_PUBLIC)
+
+
+def test_a_log_that_has_had_two_keys():
+    expected = Checkpoint(ORIGIN, 42, ROOT)
+    new = sign_checkpoint(ORIGIN, 42, ROOT, OTHER_PUBLIC, OTHER.sign)
+    assert open_checkpoint_by(NOTE, [VKEY, OTHER_VKEY]) == (expected, VKEY)
+    assert open_checkpoint_by(new, [VKEY, OTHER_VKEY]) == (expected, OTHER_VKEY)
+    both = add_signatures(NOTE, [sign(expected.text, ORIGIN, OTHER.sign, OTHER_PUBLIC)])
+    assert open_checkpoint_by(both, [OTHER_VKEY, VKEY]) == (expected, OTHER_VKEY)
+    with pytest.raises(CheckpointInvalid, match="not one of"):
+        open_checkpoint_by(NOTE, [OTHER_VKEY])
+    # a line that names a key and is not by it refuses the whole, whoever else signed
+    false = Signature(ORIGIN, OTHER_VKEY.key_id, bytes(64)).line
+    with pytest.raises(CheckpointInvalid, match="not one of"):
+        open_checkpoint_by(add_signatures(NOTE, [false]), [VKEY, OTHER_VKEY])
 
 
 REFUSED = {

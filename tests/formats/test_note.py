@@ -201,6 +201,25 @@ def test_keys_of_other_types_are_carried_along():
     assert VerifierKey.parse(str(vkey)) == vkey
 
 
+def test_parts_that_make_no_key_of_an_unknown_kind_either():
+    for id_, type_, public in (
+        (b"\1\2\3", 6, b"k"),
+        (bytes(5), 6, b"k"),
+        (bytes(4), 256, b"k"),
+        (bytes(4), -1, b"k"),
+        (bytes(4), 6, b""),
+    ):
+        with pytest.raises(Malformed, match="a key id of 4 bytes, a type of one byte and a public key"):
+            VerifierKey("pq.example", id_, type_, public)
+
+
+@pytest.mark.parametrize("public", [PUBLIC[:31], PUBLIC + b"\0", PUBLIC * 2], ids=len)
+def test_ed25519_keys_are_32_bytes(public):
+    # the id is the right one of these bytes, so nothing but their number is wrong
+    with pytest.raises(Malformed, match=f"is 32 bytes, not {len(public)}"):
+        VerifierKey.of("log.example", ED25519, public)
+
+
 def test_key_id_depends_on_name_type_and_key():
     ids = {
         key_id("log.example", ED25519, PUBLIC),

@@ -102,6 +102,8 @@ GOOD = extra_with()
 MALFORMED = {
     "nothing": b"",
     "a list": b"[]",
+    "a contract that is a number": extra_with(contract=7),
+    "no block hash": extra_with(block_hash=None),
     "no anchor": b'{"signature":"' + b64encode(bytes(64)).encode() + b'"}',
     "no signature": json.dumps({"anchor": hint().members()}, sort_keys=True, separators=(",", ":")).encode(),
     "a short signature": GOOD.replace(b64encode(bytes(64)).encode(), b64encode(bytes(63)).encode()),

@@ -32,7 +32,7 @@ TEXTS = disclosures_of(SEALED)
 HEADER, PAYLOAD = opened(SEALED.statement)
 
 
-def disclosure(salt: str, unit: Any, members: Any) -> str:
+def disclosure(salt: Any, unit: Any, members: Any) -> str:
     return b64url_encode(json.dumps([salt, unit, members]).encode())
 
 
@@ -124,6 +124,8 @@ STATEMENTS: dict[str, tuple[bytes, str]] = {
     "v a text": (with_payload(v="1"), "member v"),
     "type missing": (with_payload(type=...), "member type"),
     "case a number": (with_payload(case=1), "member case"),
+    "matter a list": (with_payload(matter=["a"]), "member matter"),
+    "inspection empty": (with_payload(inspection=""), "member inspection"),
     "amends null": (with_payload(amends=None), "member amends"),
     "_sd_alg missing": (with_payload(_sd_alg=...), "_sd_alg must be sha-256"),
     "_sd_alg sha-512": (with_payload(_sd_alg="sha-512"), "_sd_alg must be sha-256"),
@@ -172,7 +174,11 @@ DISCLOSURES: dict[str, tuple[str, str]] = {
     "an empty unit": (disclosure(SALT, "", {}), "no unit may be named"),
     "a unit named _sd": (disclosure(SALT, "_sd", {}), "no unit may be named"),
     "a unit named ...": (disclosure(SALT, "...", {}), "no unit may be named"),
-    "a unit named iss": (disclosure(SALT, "iss", {}), "no unit may be named"),
+    **{
+        f"a unit named {name}": (disclosure(SALT, name, {}), "no unit may be named")
+        for name in ("iss", "jti", "iat", "type", "v", "matter", "case", "inspection", "amends", "subj", "_sd_alg")
+    },
+    "a salt that is a number": (disclosure(1, "result", {}), "a string, a string and an object"),
     "a salt of 15 bytes": (disclosure(b64url_encode(bytes(15)), "result", {}), "fewer than 16"),
     "a salt that is not base64url": (disclosure("!!", "result", {}), "base64url"),
     "a member twice": (b64url_encode(f'["{SALT}","result",{{"a":1,"a":2}}]'.encode()), "stands twice"),
@@ -220,6 +226,17 @@ def test_a_unit_named_like_a_claim_that_stands_in_clear() -> None:
     statement = parse_statement(with_payload(later={"a": 2}, _sd=[disclosure_digest(text)]))
     with pytest.raises(DisclosureInvalid, match="'later' is also a claim"):
         open_disclosures(statement, text.encode() + b"~")
+
+
+def test_sizes_are_counted_before_anything_is_read() -> None:
+    with pytest.raises(Malformed, match="longer than 2,097,152 bytes"):
+        parse_disclosure("A" * (2 * 1024 * 1024 + 1))
+    with pytest.raises(Malformed, match="longer than 16,777,216 bytes"):
+        parse_presentation(b"~" * (16 * 1024 * 1024 + 1))
+    with pytest.raises(Malformed, match="more than 1,000 disclosures"):
+        open_disclosures(parse_statement(SEALED.statement), b"WyI~" * 1_001)
+    with pytest.raises(DisclosureInvalid, match="not in the statement"):
+        open_disclosures(parse_statement(SEALED.statement), b"WyI~" * 1_000)
 
 
 PRESENTATIONS: dict[str, tuple[Callable[[bytes], bytes], type[Exception]]] = {

@@ -77,6 +77,7 @@ TAKEN: dict[str, tuple[bytes, Any]] = {
     "a pair of surrogates": (b'"\\ud83d\\ude00"', "😀"),
     "an escaped backslash before u": (b'"\\\\ud800"', "\\ud800"),
     "the deepest allowed": (b"[" * MAX_DEPTH + b"]" * MAX_DEPTH, None),
+    "the deepest allowed, and more beside": (b"[[]," + b"[" * (MAX_DEPTH - 1) + b"]" * MAX_DEPTH, None),
     "many brackets, none deep": (b"[" + b"[],{}," * 200 + b"1]", None),
     "brackets inside a text": (b'["' + b"[{" * 500 + b'"]', ["[{" * 500]),
     "escaped quotes before brackets": (b'["\\"' + b"[" * 100 + b'"]', ['"' + "[" * 100]),
@@ -139,3 +140,9 @@ def test_takes_nothing_that_json_would_not(data: bytes) -> None:
     except Malformed:
         return
     assert value == json.loads(data.decode("utf-8"))
+
+
+def test_commas_inside_texts_are_no_values_where_values_are_counted() -> None:
+    assert loads(b'[",,",1,2]', what="it", max_bytes=99, max_values=3) == [",,", 1, 2]
+    with pytest.raises(Malformed, match="holds more than 3 values"):
+        loads(b'[",,",1,2,3]', what="it", max_bytes=99, max_values=3)

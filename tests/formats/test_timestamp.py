@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from ledger.errors import Malformed, NotProven, YunxiError
 from ledger.formats import timestamp
-from ledger.formats.der import read_der
+from ledger.formats.certificate import Algorithm, read_algorithm
+from ledger.formats.der import MAX_VALUES, OCTETS, OID, read_der
 from ledger.formats.timestamp import MAX_TOKEN_BYTES, parse_token, read_roots, token_of, verify_token
 from tests.fixtures.tsa import Authority, make_authority
 
@@ -143,6 +145,177 @@ def test_what_is_no_token(authority: Authority, token: bytes, case: str) -> None
         verify_token(TAMPERED[case](token), DATA, [authority.root])
 
 
+Parts = list[bytes]
+
+
+def der(tag: int, content: bytes) -> bytes:
+    if len(content) < 128:
+        return bytes([tag, len(content)]) + content
+    size = len(content).to_bytes(1 + (len(content) > 255), "big")
+    return bytes([tag, 0x80 | len(size)]) + size + content
+
+
+def edited(data: bytes, path: tuple[int, ...], change: Callable[[Parts], Parts]) -> bytes:
+    """The DER value with the parts of the value at `path` changed, and every length around them put right."""
+    value = read_der(data, "x")
+    parts = [part.encoded for part in value.values()]
+    if path:
+        parts[path[0]] = edited(parts[path[0]], path[1:], change)
+    return der(value.tag, b"".join(parts if path else change(parts)))
+
+
+CONTENT, SIGNERS = (1, 0, 2, 1), (1, 0, 4)
+SIGNER = (*SIGNERS, 0)
+ATTRIBUTES = (*SIGNER, 3)
+
+
+def of_content(change: Callable[[Parts], Parts]) -> Callable[[bytes], bytes]:
+    return lambda token: edited(token, CONTENT, lambda _: [der(OCTETS, edited(parse_token(token).content, (), change))])
+
+
+REBUILT: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "two signers": (lambda token: edited(token, SIGNERS, lambda parts: parts * 2), "has 2 signers instead of one"),
+    "no signer": (lambda token: edited(token, SIGNERS, lambda _: []), "has 0 signers instead of one"),
+    "two bodies": (lambda token: edited(token, (1,), lambda parts: parts * 2), "several values where one belongs"),
+    "two contents": (lambda token: edited(token, CONTENT, lambda parts: parts * 2), "several values where one belongs"),
+    "something behind the body": (lambda token: edited(token, (), lambda parts: [*parts, parts[0]]), "1 more values"),
+    "something behind the content": (
+        lambda token: edited(token, CONTENT[:-1], lambda parts: [*parts, parts[0]]), "1 more values"
+    ),
+    "something behind the signers": (
+        lambda token: edited(token, SIGNERS[:-1], lambda parts: [*parts, parts[-1]]), "1 more values"
+    ),
+    "something behind the signature": (
+        lambda token: edited(token, SIGNER, lambda parts: [*parts, parts[0]]), "1 more values"
+    ),
+    "no signature": (lambda token: edited(token, SIGNER, lambda parts: parts[:-1]), "ends where another value belongs"),
+    "an attribute twice": (
+        lambda token: edited(token, ATTRIBUTES, lambda parts: [*parts, parts[0]]), "a signed attribute twice"
+    ),
+    "an attribute with two values": (
+        lambda token: edited(token, (*ATTRIBUTES, 0, 1), lambda parts: parts * 2), "one with several values"
+    ),
+    "an attribute without a value": (
+        lambda token: edited(token, (*ATTRIBUTES, 0, 1), lambda _: []), "one with several values"
+    ),
+    "something behind an attribute": (
+        lambda token: edited(token, (*ATTRIBUTES, 0), lambda parts: [*parts, parts[0]]), "1 more values"
+    ),
+    "content of version 2": (of_content(lambda parts: [b"\x02\1\2", *parts[1:]]), "of another version than 1"),
+    "content that ends early": (of_content(lambda parts: parts[:3]), "ends where another value belongs"),
+    "content with something behind": (of_content(lambda parts: [*parts, parts[0], parts[0]]), "more values"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REBUILT)
+def test_a_token_that_is_put_together_wrong(token: bytes, case: str) -> None:
+    assert edited(token, (), lambda parts: parts) == token
+    change, sentence = REBUILT[case]
+    with pytest.raises(Malformed, match=sentence):
+        parse_token(change(token))
+
+
+def test_a_signature_that_does_not_name_its_certificate(authority: Authority, token: bytes) -> None:
+    # without -cades the signed attributes hold no ESSCertID (RFC 3161 section 2.4.2 asks for it)
+    command = ["openssl", "cms", "-sign", "-binary", "-nodetach", "-outform", "DER", "-md", "sha256"]
+    command += ["-econtent_type", "id-smime-ct-TSTInfo", "-signer", "tsa.pem", "-inkey", "tsa.key"]
+    content = parse_token(token).content
+    done = subprocess.run(command, cwd=authority.directory, input=content, capture_output=True, check=True)
+    with pytest.raises(NotProven, match="does not name its signer's certificate"):
+        verify_token(done.stdout, DATA, [authority.root])
+
+
+def test_signed_data_of_another_kind_is_no_time_stamp(authority: Authority, token: bytes) -> None:
+    # the token's own bytes, signed by the authority as something else: only the signed attribute says so
+    command = ["openssl", "cms", "-sign", "-cades", "-binary", "-nodetach", "-outform", "DER", "-md", "sha256"]
+    command += ["-econtent_type", "pkcs7-data", "-signer", "tsa.pem", "-inkey", "tsa.key"]
+    content = parse_token(token).content
+    done = subprocess.run(command, cwd=authority.directory, input=content, capture_output=True, check=True)
+    with pytest.raises(Malformed):
+        parse_token(done.stdout)
+    tst_info = der(OID, bytes.fromhex("2a864886f70d0109100104"))
+    renamed = edited(done.stdout, (1, 0, 2), lambda parts: [tst_info, *parts[1:]])
+    with pytest.raises(NotProven, match="do not name its content"):
+        verify_token(renamed, DATA, [authority.root])
+
+
+def with_attributes(token: bytes, change: Callable[[bytes], Parts]) -> bytes:
+    """The signed attributes changed one by one."""
+    return edited(token, ATTRIBUTES, lambda parts: [new for part in parts for new in change(part)])
+
+
+MESSAGE_DIGEST, CONTENT_TYPE = (bytes.fromhex("06092a864886f70d01090" + end) for end in "43")
+
+
+@pytest.mark.parametrize("kind", [MESSAGE_DIGEST, CONTENT_TYPE], ids=["digest", "type"])
+def test_signed_attributes_that_do_not_name_the_content(authority: Authority, token: bytes, kind: bytes) -> None:
+    without = with_attributes(token, lambda part: [] if kind in part else [part])
+    assert without != token
+    with pytest.raises(NotProven, match="do not name its content"):
+        verify_token(without, DATA, [authority.root])
+
+
+def test_what_fits_together_and_was_not_signed(authority: Authority, token: bytes) -> None:
+    """Only the signature contradicts a time that is moved together with the digest that is signed."""
+    content = edited(parse_token(token).content, (), lambda parts: [*parts[:4], TIMES[0], *parts[5:]])
+    digest = der(OCTETS, hashlib.sha256(content).digest())
+    moved = edited(token, CONTENT, lambda _: [der(OCTETS, content)])
+    moved = with_attributes(
+        moved, lambda part: [edited(part, (1,), lambda _: [digest]) if MESSAGE_DIGEST in part else part]
+    )
+    assert parse_token(moved).time == datetime(2026, 1, 1, tzinfo=UTC)
+    with pytest.raises(NotProven, match="not signed by its authority"):
+        verify_token(moved, DATA, [authority.root])
+    signature = parse_token(token).signature
+    flipped = token.replace(signature, signature[:-1] + bytes([signature[-1] ^ 1]))
+    with pytest.raises(NotProven, match="not signed by its authority"):
+        verify_token(flipped, DATA, [authority.root])
+
+
+TIMES = [der(0x18, text) for text in (b"20260101000000Z", b"20260101000000.5Z", b"20260101000000.000001Z")]
+NO_TIMES = {
+    "a fraction that ends in zero": b"20260101000000.50Z",
+    "a fraction of nothing": b"20260101000000.0Z",
+    "a point alone": b"20260101000000.Z",
+    "no seconds": b"202601010000Z",
+    "an offset": b"20260101000000+0000",
+    "no zone": b"20260101000000",
+    "a line break": b"20260101000000Z\n",
+    "the 30th of February": b"20260230000000Z",
+    "second 60": b"20260101000060Z",
+}
+
+
+def test_times_with_and_without_a_fraction(token: bytes) -> None:
+    found = [parse_token(of_content(lambda p, t=t: [*p[:4], t, *p[5:]])(token)).time.microsecond for t in TIMES]  # type: ignore[misc]
+    assert found == [0, 500_000, 1]
+
+
+@pytest.mark.parametrize("case", NO_TIMES)
+def test_what_is_no_time(token: bytes, case: str) -> None:
+    changed = of_content(lambda parts: [*parts[:4], der(0x18, NO_TIMES[case]), *parts[5:]])(token)
+    with pytest.raises(Malformed, match="has a time that"):
+        parse_token(changed)
+
+
+def test_an_accuracy_or_an_imprint_of_more_parts_than_are_known(token: bytes) -> None:
+    for place in (2, 5):
+        content = edited(parse_token(token).content, (place,), lambda parts: [*parts, b"\x0c\0"])
+        with pytest.raises(Malformed, match="1 more values"):
+            parse_token(edited(token, CONTENT, lambda _, content=content: [der(OCTETS, content)]))  # type: ignore[misc]
+
+
+def test_revocation_lists_and_what_is_not_signed_are_passed_over(authority: Authority, token: bytes) -> None:
+    beside = edited(token, SIGNER, lambda parts: [*parts, der(0xA1, b"")])
+    beside = edited(beside, SIGNERS[:-1], lambda parts: [*parts[:-1], der(0xA1, b""), parts[-1]])
+    assert verify_token(beside, DATA, [authority.root]) == verify_token(token, DATA, [authority.root])
+
+
+def test_a_grant_without_a_token_is_none() -> None:
+    with pytest.raises(NotProven, match=r"did not grant a token .status 0."):
+        token_of(bytes.fromhex("30053003020100"))
+
+
 @pytest.mark.parametrize("part", ["time", "imprint", "policy", "serial"])
 def test_a_changed_content_is_not_what_was_signed(authority: Authority, token: bytes, part: str) -> None:
     content = parse_token(token).content
@@ -224,6 +397,46 @@ def test_object_identifiers(encoded: str, dotted: str) -> None:
 def test_what_is_no_object_identifier(encoded: str) -> None:
     with pytest.raises(Malformed):
         read_der(bytes.fromhex(encoded), "x").oid()
+
+
+def test_der_of_more_values_than_are_read() -> None:
+    most = read_der(der(0x30, bytes.fromhex("0500") * MAX_VALUES), "x")
+    assert len(most.values()) == 10_000
+    with pytest.raises(Malformed, match="holds more than 10,000 values"):
+        read_der(der(0x30, bytes.fromhex("0500") * (MAX_VALUES + 1)), "x").values()
+
+
+_SHA256, _SHA384 = "300b0609608648016503040201", "300b0609608648016503040202"
+_MGF1 = "06092a864886f70d010108"
+
+
+def pss(*, mask: str = _MGF1 + _SHA256, salt: str = "020120", trailer: str = "") -> bytes:
+    """An AlgorithmIdentifier of RSA-PSS (RFC 4055 section 3.1)."""
+    mask = der(0x30, bytes.fromhex(mask)).hex()
+    parts = [(0xA0, _SHA256), (0xA1, mask), (0xA2, salt), (0xA3, trailer)]
+    inside = b"".join(der(tag, bytes.fromhex(part)) for tag, part in parts if part)
+    return der(0x30, bytes.fromhex("06092a864886f70d01010a") + der(0x30, inside))
+
+
+def test_pss_as_it_is_accepted() -> None:
+    assert read_algorithm(read_der(pss(), "x")) == Algorithm("pss", "sha256", 32)
+    assert read_algorithm(read_der(pss(salt="", trailer="020101"), "x")) == Algorithm("pss", "sha256", 20)
+    assert read_algorithm(read_der(pss(salt="02020200"), "x")) == Algorithm("pss", "sha256", 512)
+
+
+PSS = {
+    "another mask generation": pss(mask="06092a864886f70d010109"),
+    "another digest in the mask": pss(mask=_MGF1 + _SHA384),
+    "a salt below nothing": pss(salt="0201ff"),
+    "a salt of 513 bytes": pss(salt="02020201"),
+    "another trailer": pss(trailer="020102"),
+}
+
+
+@pytest.mark.parametrize("case", PSS)
+def test_pss_as_it_is_not_accepted(case: str) -> None:
+    with pytest.raises(Malformed, match="RSA-PSS in a form that is not accepted"):
+        read_algorithm(read_der(PSS[case], "x"))
 
 
 def test_the_token_is_what_other_tools_find(authority: Authority, token: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import shutil
@@ -17,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.errors import CouldNotRun, Malformed
-from ledger.paper import fonts
+from ledger.paper import fonts, qr
 from ledger.paper.html import HtmlPage
 from ledger.paper.lines import MAX_TEXT, break_lines, printable
 from ledger.paper.parts import Bilingual, Cell, Column, Hash, Link, Picture, Strong
-from ledger.paper.qr import MAX_BYTES, QrCode
+from ledger.paper.qr import MAX_BYTES, QrCode, QrSeries
 from ledger.paper.sheet import Sheet
 
 COLUMNS = (Column(Bilingual("名称", "Name"), 60), Column(Bilingual("来源", "Source"), 112))
@@ -79,6 +80,8 @@ HOSTILE = {
     "no glyph: Arabic": ("ع", "〔U+0639〕"),
     "the mark of the number of pages": ("{pages}{nb}", "{pages}{nb}"),
     "a mark on nothing": ("\u0301e\u0301", "〔U+0301〕e\u0301"),
+    "letters that nobody sees": ("a\u3164\u2800b", "a〔U+3164〕〔U+2800〕b"),
+    "blanks alone": ("\u3000 \u00a0", "〔U+3000〕〔U+0020〕〔U+00A0〕"),
     "operators of PDF": (") Tj ET Q", ")TjETQ"),
 }
 
@@ -187,6 +190,16 @@ def test_a_code_says_that_it_holds_bytes_of_utf_8(text: str, head: str) -> None:
     places = [(side - row, side - column) for row in range(1, 9) for column in (1, 2)]
     bits = "".join(str(rows[row][column] ^ ((row + column) % 3 == 0)) for row, column in places)
     assert bits.startswith(head)
+
+
+@pytest.mark.parametrize("head", ["案号\n", "case\n"])
+def test_a_series_gives_the_codes_that_are_made_one_by_one(monkeypatch: pytest.MonkeyPatch, head: str) -> None:
+    monkeypatch.setattr(qr, "_WORTH", 1)
+    series = QrSeries()
+    for n in range(8, 14):  # two lengths
+        text = f"{head}item {n} {hashlib.sha256(b'%d' % n).hexdigest()[:12]}"
+        assert series.code(text).rows == QrCode(text).rows
+        assert series.code(text).png() == QrCode(text).png()
 
 
 def test_another_reader_reads_the_codes_of_a_printed_page(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
 import struct
 import zipfile
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from ledger.formats.casefile import CaseSignature, manifest_path, receipt_path, record_path, token_path
+from ledger.formats.casefile import CaseSignature, index_path, manifest_path, receipt_path, record_path, token_path
 from ledger.formats.checkpoint import add_signatures
 from ledger.formats.encoding import b64url_encode
 from ledger.formats.merkle import leaf_hash
@@ -32,6 +33,7 @@ from tests.fixtures.casefiles import (
     draft,
     good,
     good_files,
+    index_of,
     item_of,
     listing,
     world,
@@ -622,6 +624,20 @@ _attack(
     "malformed",
     "signature.jws",
 )
+
+
+def _under_header(members: dict[str, Any], tags: bytes) -> bytes:
+    signature = _sign(tags).partition(b"..")[2]
+    said = {"alg": "EdDSA", "iat": SIGNED_AT, "kid": key("fire").kid, "typ": "yunxi-case-file+jws"} | members
+    return b64url_encode(json.dumps(said, separators=(",", ":")).encode()).encode() + b".." + signature
+
+
+for _name, _members in {
+    "the right signature under another algorithm": {"alg": "none"},
+    "the right signature under another type": {"typ": "yunxi+sd-jwt"},
+    "the right signature under something critical": {"crit": ["exp"]},
+}.items():
+    _attack(_name, _late_signature(partial(_under_header, _members)), "integrity", "malformed", "signature.jws")
 _attack(
     "a statement's signature",
     _late_signature(lambda _: b"..".join(world().fire[0].ascii.split(b".")[::2])),
@@ -947,6 +963,7 @@ _attack("another leaf", _item(2, leaf="0" * 64), "integrity", "item-leaf", _REC,
 _attack("another time of sealing", _item(2, sealed_at=START), "integrity", "item-sealed-at", "case.json", 2)
 _attack("another place in the log", _item(3, index=2), "inclusion", "item-index", "case.json", 3)
 _attack("a log smaller than its items", _case(log_size=8), "inclusion", "item-index", "case.json", 8)
+_attack("case.json: destroyed as a text", _item(2, forgotten="no"), "integrity", "malformed", "case.json")
 _attack("content that is said to be destroyed", _item(2, forgotten=True), "integrity", "item-forgotten", "case.json", 2)
 _attack(
     "evidence after the decision called before",
@@ -1005,6 +1022,8 @@ _attack(
     "case.json",
     2,
 )
+_attack("case.json: an attachment with number 0", _attachment(2, ordinal=0), "integrity", "malformed", "case.json")
+_attack("case.json: an attachment with number 100", _attachment(2, ordinal=100), "integrity", "malformed", "case.json")
 _attack("another size of an attachment", _attachment(2, size=1), "integrity", "item-attachments", "case.json", 2)
 _attack(
     "another digest of an attachment", _attachment(2, sha256="0" * 64), "integrity", "item-attachments", "case.json", 2
@@ -1560,9 +1579,136 @@ def _other_copy(made_of: Draft) -> None:
     made_of.payload["data/trust.json"] = b"{}\n"
 
 
+UNSEEN = (
+    "  ",
+    "\u200b\u200d",
+    "\u2066\u2069",
+    "\u00a0\u3000",
+    "\u2800",
+    "\u3164\u115f\u1160\uffa0",
+    "\U000e0041\U000e007f",
+    "\ufe0f\u0301",
+    "\u00ad",
+)
+"""Texts of which nobody would see anything: blanks, characters that steer, fillers, marks on nothing."""
+
+
+def _unseen(d: Draft) -> None:
+    for item, name in zip(d.case["items"], UNSEEN, strict=False):
+        item |= {"name": name, "source": name, "purpose": f"{name}x{name}"}
+
+
+# what is for reading
+
+
+def _in_index(d: Draft, old: bytes, new: bytes) -> None:
+    made_of = index_of(d.case)
+    assert old in made_of
+    d.payload["data/index.html"] = made_of.replace(old, new, 1)
+
+
+def _volumes(d: Draft, said: int, given: tuple[int, ...]) -> None:
+    d.case["volumes"] = said
+    d.payload |= {index_path(k): b"%PDF-1.7\n%%EOF\n" for k in given}
+
+
+_INDEX = "data/index.html"
+_attack(
+    "an index with a false caption",
+    _signed(lambda d: _in_index(d, b"<p>evidence 2</p>", b"<p>the shop of Zhang San</p>")),
+    "integrity",
+    "index-lacks",
+    _INDEX,
+    2,
+)
+_attack(
+    "an index that leaves an item out",
+    _signed(lambda d: _in_index(d, f"<p>{d.item(10)['record_id']}</p>".encode(), b"")),
+    "integrity",
+    "index-lacks",
+    _INDEX,
+    10,
+)
+_attack(
+    "an index with the digest of another record",
+    _signed(lambda d: _in_index(d, d.item(3)["leaf"].encode(), d.item(4)["leaf"].encode())),
+    "integrity",
+    "index-lacks",
+    _INDEX,
+    3,
+)
+_attack(
+    "an index whose true captions stand in a comment only",
+    _signed(lambda d: _in_index(d, b"<p>evidence 2</p>", b"<!-- evidence 2 --><p>the shop of Zhang San</p>")),
+    "integrity",
+    "index-lacks",
+    _INDEX,
+    2,
+)
+_attack("an empty index", _signed(lambda d: d.payload.update({_INDEX: b""})), "integrity", "index-lacks", _INDEX, 1)
+_attack(
+    "a volume of the index that nobody counts",
+    _signed(partial(_volumes, said=1, given=(2,))),
+    "integrity",
+    "file-unnamed",
+    "data/index-002.pdf",
+)
+_attack(
+    "a volume of the index left out",
+    _signed(partial(_volumes, said=3, given=(2,))),
+    "integrity",
+    "file-missing",
+    "data/index-003.pdf",
+)
+_attack("an index of no volume", _case(volumes=0), "integrity", "malformed", "case.json")
+_attack("an index of a billion volumes", _case(volumes=10**9), "integrity", "malformed", "case.json")
+
+# corrections
+
+_attack("a correction that is kept quiet", _item(8, amends=None), "integrity", "item-amends", "case.json", 8)
+_attack(
+    "a correction turned on another record",
+    _signed(lambda d: d.item(8).update(amends=d.item(3)["record_id"])),
+    "integrity",
+    "item-amends",
+    "case.json",
+    8,
+)
+_attack(
+    "a record said to be corrected by one that is no correction",
+    _signed(lambda d: d.item(7).update(amends=d.item(1)["record_id"])),
+    "integrity",
+    "item-amends",
+    "case.json",
+    7,
+)
+_attack("a correction of what is no record's id", _item(8, amends="2"), "integrity", "malformed", "case.json")
+_attack(
+    "an item that does not say whether it corrects",
+    _signed(lambda d: d.item(8).pop("amends")),
+    "integrity",
+    "malformed",
+    "case.json",
+)
+
 GOOD |= {
     "good": (good, _trust),
     "good: no time stamps": (_signed(_no_times), _trust),
+    "good: an index in three volumes": (_signed(partial(_volumes, said=3, given=(2, 3))), _trust),
+    "good: a correction of a record that is not here": (
+        lambda: draft(world(corrected=2)).pack(),
+        lambda: world(corrected=2).trust(),
+    ),
+    "good: a correction of what is no record": (
+        lambda: draft(world(corrected="no id")).pack(),
+        lambda: world(corrected="no id").trust(),
+    ),
+    "good: names that nobody would see": (_signed(_unseen), _trust),
+    "good: a name that no index shows as it is": (_item(2, name="exit\u202etxt.exe"), _trust),
+    "good: an index that says more than the list, which nobody can tell": (
+        _signed(lambda d: _in_index(d, b"</p>\n", b"</p>\n<p>taken in another shop</p>\n")),
+        _trust,
+    ),
     "good: a trust file without authorities": (good, lambda: world().trust(tsa_roots=())),
     "good: a record that has no receipt yet": (_signed(_unlogged), _trust),
     "good: a photo not given out": (_signed(_withheld), _trust),

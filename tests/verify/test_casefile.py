@@ -27,6 +27,7 @@ from ledger.formats.casefile import (
     CaseFile,
     CaseSignature,
     Item,
+    amendments,
     attachment_path,
     is_case_file,
     is_path,
@@ -38,10 +39,11 @@ from ledger.formats.zipfiles import Entry, ZipReader, central_header, ending, lo
 from ledger.verifier_zipapp import build_verifier
 from ledger.verify.__main__ import run
 from ledger.verify.bundle import kind_of
+from ledger.verify.case_report import case_json, case_not_proven
 from ledger.verify.casefile import LEVELS, CaseFacts, CaseResult, verify_case_file
 from ledger.verify.levels import say_level
 from tests.fixtures.casefiles import CASE_NUMBER, SIGNED_AT, draft, good, good_files, json_bytes, world, zip_of
-from tests.verify.casefile_vectors import BOMB, vector
+from tests.verify.casefile_vectors import BOMB, UNSEEN, vector
 from tests.verify.factory import NAMES, START, department, key, signing_key
 
 
@@ -128,6 +130,43 @@ def test_a_decision_that_does_not_show_what_it_froze_is_a_gap() -> None:
         item["before_decision"] = None
     facts = facts_of(made_of.pack())
     assert (facts.open_decisions, facts.counts["completeness"].state) == (1, "absent")
+
+
+def test_a_correction_is_said_of_both_records() -> None:
+    facts = facts_of(good())
+    assert facts.amended == {2: [8]}
+    assert "1 item was corrected or withdrawn by a later record" in " ".join(say_level(facts, "integrity", "en"))
+    answer = case_json(verified(good()), "en")
+    assert answer is not None
+    assert [item["n"] for item in answer["items"] if item["amends"]] == [8]
+    assert answer["items"][7]["amends"] == answer["items"][1]["record_id"]
+    assert [item["amended_by"] for item in answer["items"]] == [[], [8], *[[]] * 8]
+    elsewhere = vector("good: a correction of a record that is not here")
+    facts = verify_case_file(Trust.parse(elsewhere.trust), io.BytesIO(elsewhere.data), "").facts
+    assert facts is not None
+    assert facts.amended == {}
+    assert "corrects or withdraws a record not in this case file" in " ".join(say_level(facts, "integrity", "en"))
+
+
+def test_only_a_later_record_of_the_same_log_corrects() -> None:
+    case = CaseFile.parse(json_bytes(draft().case))
+    first, second, foreign = case.items[0], case.items[1], case.items[8]
+    assert amendments([replace(first, amends=second.record_id), second]) == {}
+    assert amendments([first, replace(foreign, amends=first.record_id)]) == {}
+    assert amendments([replace(first, amends=first.record_id)]) == {}
+    assert amendments([first, replace(second, amends=first.record_id)]) == {1: [2]}
+
+
+def test_what_nobody_would_see_is_shown_by_its_code_points() -> None:
+    answer = case_json(verified(vector("good: names that nobody would see").data), "zh")
+    assert answer is not None
+    names = [item["name"] for item in answer["items"][: len(UNSEEN)]]
+    assert names == ["".join(f"\\u{{{ord(c):x}}}" for c in name) for name in UNSEEN]
+
+
+def test_every_answer_says_what_is_for_reading_only() -> None:
+    said = "Where they say anything else than this report, only this report counts."
+    assert any(said in line for line in case_not_proven(verified(good()), "en"))
 
 
 def test_before_and_after_name_the_decision_that_they_are_about() -> None:
@@ -229,8 +268,8 @@ def test_the_writer_gives_the_bytes_that_the_format_says() -> None:
     made_of = draft()
     target = io.BytesIO()
     writer = BagWriter(target)
-    for path in sorted(made_of.payload):
-        data = made_of.payload[path]
+    payload = {path: data for path, data in made_of.files().items() if path.startswith("data/")}
+    for path, data in sorted(payload.items()):
         writer.add(path, (data[:7], data[7:]), len(data))
     case = CaseFile.parse(json_bytes(made_of.case))
     tags = {"readme": good_files()["README.txt"], "page": good_files()["verify.html"]}
@@ -289,7 +328,11 @@ def test_unknown_types_are_evidence() -> None:
 def test_bag_info_is_one_text() -> None:
     info = BagInfo("消防", CASE_NUMBER, 12, 3)
     assert BagInfo.parse(info.serialize()) == info
-    for wrong in (b"", b"x\n", info.serialize()[:-1], info.serialize().replace(b"12.3", b"012.3")):
+    software = info.serialize().rpartition(b": ")[2]
+    for wrong in (
+        b"", b"x\n", info.serialize()[:-1], info.serialize().replace(b"12.3", b"012.3"), b"\xff" + info.serialize(),
+        info.serialize().replace(b"Payload-Oxum", b"Payload"), info.serialize().replace(software, b"another\n"),
+    ):  # fmt: skip
         with pytest.raises(Malformed):
             BagInfo.parse(wrong)
 
@@ -298,6 +341,9 @@ def test_a_signature_is_for_case_files_alone() -> None:
     made = CaseSignature.make(b"list", "kid", 5, signing_key("fire statement").sign)
     parsed = CaseSignature.parse(made)
     parsed.verify(b"list", signing_key("fire statement").public_key())
+    for wrong in (b"", b"a.b", b"a.b.c.d", b"\xff" + made, made.replace(b"..", b".bGlzdA."), made[:-2]):
+        with pytest.raises(Malformed):
+            CaseSignature.parse(wrong)
     for other in (b"lis", b"list\n", b""):
         with pytest.raises(CaseFileInvalid):
             parsed.verify(other, signing_key("fire statement").public_key())
@@ -396,7 +442,8 @@ def test_the_text_report_names_first_cause_levels_items_and_gaps(tmp_path: Path)
     assert "Item 2, case.json: The case file gives the record another role" in text
     assert text.count("\n  1. Integrity: BAD") == 1
     assert "  3. Inclusion in the log: good (good 10, bad 0, absent 0)" in text
-    assert "evidence 8 · with the decision or after · verified" in text
+    assert "evidence 8 · with the decision or after · corrects or withdraws item 2 · verified" in text
+    assert "evidence 2 · before the decision · corrected or withdrawn by item 8, 2026-03-01 " in text
     assert "not given" in text
     assert text.rstrip().endswith("1 of 1 files are NOT verified.")
 

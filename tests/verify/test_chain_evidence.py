@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from ledger.errors import AnchorInvalid, Malformed, Refusal, TrustRefused
 from ledger.formats import jwk, rlp
-from ledger.formats.evidence import AnchorEvidence
+from ledger.formats.evidence import AnchorClaim, AnchorEvidence
 from ledger.formats.trust import Trust
 from ledger.verifier_zipapp import build_verifier
 from ledger.verify import Facts, OnChain, Sealer, Verifier
@@ -39,6 +39,7 @@ from tests.verify.sealed import (
     TIME,
     VALIDATORS,
     Made,
+    Said,
     address,
     anchored,
     key,
@@ -309,6 +310,42 @@ def test_attack_is_refused(attack: Attack, engine: str) -> None:
         verify(engine, file, of=named)
     # in both languages, by the recipe
     assert refused.value.__notes__
+
+
+STRANGE = b"\x66" * 20
+TRULY_OF_ANOTHER: dict[str, tuple[dict[str, Any], Callable[[AnchorClaim], Said], str]] = {
+    "another contract": (
+        {"contract": STRANGE}, lambda c: anchored(c.size, c.root, contract=STRANGE), "anchor in contract 0x66"
+    ),
+    "another log": (
+        {"log_id": log_id("market")}, lambda c: anchored(c.size, c.root, "market"), "for another log than that of"
+    ),
+    "another size": ({"size": 12}, lambda c: anchored(12, c.root), "another state of the log .12 entries."),
+    "another root": ({"root": bytes(32)}, lambda c: anchored(c.size, bytes(32)), "state of the log .11 entries."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", TRULY_OF_ANOTHER)
+def test_evidence_that_fits_together_and_is_about_something_else(name: str, engine: str) -> None:
+    """Nothing in the file contradicts it: only the comparison with the trust file and the receipt refuses it."""
+    changes, event, sentence = TRULY_OF_ANOTHER[name]
+    good = block(engine)
+    receipts = (*good.receipts[:2], receipt([event(good.claim)]), *good.receipts[3:])
+    other = replace(good, claim=replace(good.claim, **changes), receipts=receipts)
+    with pytest.raises(AnchorInvalid, match=sentence):
+        verify(engine, other.file(), of=other)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_another_transaction_of_the_block_that_anchors_the_same(engine: str) -> None:
+    good = block(engine)
+    both = replace(good, receipts=(*good.receipts[:3], good.receipts[2], *good.receipts[4:]))
+    other = replace(both, index=3)
+    assert verify(engine, both.file(), of=both).logged is not None
+    assert verify(engine, other.file(), of=other).logged is not None
+    with pytest.raises(AnchorInvalid, match=r"is about transaction 0x.* but the receipt names transaction 0x"):
+        verify(engine, other.file(), of=both)
 
 
 def test_a_qbft_block_with_a_seal_twice_is_refused_however_many_others_there_are() -> None:

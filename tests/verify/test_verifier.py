@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -167,6 +168,26 @@ def test_another_attachment_is_refused(data: bytes) -> None:
     facts = Verifier(trust()).verify(evidence()[0].present(), None)
     with pytest.raises(DisclosureInvalid, match="SHA-256"):
         verify_attachment(facts, io.BytesIO(data))
+
+
+ATTACHMENTS: dict[str, tuple[dict[str, Any], str]] = {
+    "no name": ({"name": None}, "must have a name and a media type"),
+    "a media type that is a number": ({"media_type": 1}, "must have a name and a media type"),
+    "a size as text": ({"size": "3"}, "must have its size in bytes"),
+    "a size of true": ({"size": True}, "must have its size in bytes"),
+    "a size below zero": ({"size": -1}, "must have its size in bytes"),
+    "a digest that is a number": ({"sha256": 0}, "must have its SHA-256"),
+    "a digest in capitals": ({"sha256": "AB" * 32}, "must have its SHA-256"),
+    "a digest with a line break": ({"sha256": "ab" * 32 + "\n"}, "must have its SHA-256"),
+}
+
+
+@pytest.mark.parametrize("name", ATTACHMENTS)
+def test_an_attachment_that_is_described_wrong_is_malformed(name: str) -> None:
+    changes, sentence = ATTACHMENTS[name]
+    record = seal(units={"attachment-1": UNITS["attachment-1"] | changes})
+    with pytest.raises(Malformed, match=sentence):
+        Verifier(trust()).verify(record.present(), None)
 
 
 def test_a_masked_attachment_cannot_be_compared() -> None:

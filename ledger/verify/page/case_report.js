@@ -28,7 +28,7 @@ export function caseMembers({ facts, findings, total }, lang) {
         octets: facts.octets,
         trust_same: facts.trustSame,
         levels: LEVELS.map((level) => levelMembers(facts, level, lang)),
-        items: facts.items.map((report) => itemMembers(report, lang)),
+        items: facts.items.map((report) => itemMembers(facts, report, lang)),
         decisions: facts.decisions.map(({ decision, found, missing }) => {
             return { n: decision.n, count: decision.count, found, missing };
         }),
@@ -84,7 +84,7 @@ function levelMembers(facts, level, lang) {
     return { level, state, good, bad, absent, sentences: sayLevel(facts, level, lang) };
 }
 
-function itemMembers(report, lang) {
+function itemMembers({ amended }, report, lang) {
     const { item, finding, capture, given } = report;
     return {
         n: item.n,
@@ -96,6 +96,8 @@ function itemMembers(report, lang) {
         verdict: finding === null ? "good" : "bad",
         error: finding === null ? null : findingMembers(finding, lang),
         before_decision: item.before_decision,
+        amends: item.amends,
+        amended_by: amended.get(item.n) ?? [],
         sealed_at: item.sealed_at,
         logged: report.logged,
         witnessed: report.witnessed,

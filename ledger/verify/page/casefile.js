@@ -8,6 +8,7 @@ import {
     BAG_INFO,
     CASE,
     DECISION,
+    INDEX_HTML,
     MANIFEST,
     MAX_CASE_BYTES,
     MAX_SMALL_BYTES,
@@ -16,6 +17,8 @@ import {
     TAGGED,
     TAG_MANIFEST,
     TRUST,
+    amendments,
+    amendsOf,
     isPath,
     parseBagInfo,
     parseCase,
@@ -72,6 +75,11 @@ const KEPT_FILES = 32;
 const WHOLE_BYTES = 32n * 1024n * 1024n;
 const PAYLOAD = "data/";
 const CAPTURED = ["evidence", "derived"];
+// what the index shows as it is, whatever made it
+const PLAIN = /^[\x20-\x7e\u3001-\u3011\u4e00-\u9fa5\uff01-\uff5e]+$/;
+const PIECE = />([^<>]+)(?=<)/g;
+const MAX_PIECE = 1 << 16;
+const ESCAPES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;" };
 const NUMBERED = /^data\/(?:records|receipts|attachments|manifests)\/([0-9]{6})[.-]/;
 const ORDINAL = /^attachment-([1-9][0-9]?)$/;
 const OWN_FILES = [...TAGGED, TAG_MANIFEST, SIGNATURE];
@@ -239,6 +247,7 @@ class Examination {
         await this.#checkDigests();
         // 6
         this.#checkNames();
+        await this.#checkIndex();
         // 7 to 9
         for (const item of this.#case.items) {
             this.#reports.push(await this.#item(item));
@@ -263,6 +272,7 @@ class Examination {
             items: this.#reports,
             decisions,
             openDecisions,
+            amended: amendments(this.#reports.filter(({ verified }) => verified).map(({ item }) => item)),
             witnesses: this.#witnesses,
             stamps: this.#stamps,
             control: this.#control,
@@ -324,6 +334,20 @@ class Examination {
         for (const path of [...named].sort()) {
             if (!this.#bag.manifest.has(path)) {
                 this.#broken.set(path, this.#find(invalid("file-missing", path)));
+            }
+        }
+    }
+
+    async #checkIndex() {
+        const { zip } = this.#bag;
+        if (this.#broken.has(INDEX_HTML)) {
+            return;
+        }
+        const texts = this.#case.items.map((item) => [item.n, textsOf(item)]);
+        const found = await piecesOf(zip.chunks(zip.entry(INDEX_HTML)), new Set(texts.flatMap(([, each]) => each)));
+        for (const [n, each] of texts) {
+            if (!each.every((text) => found.has(text))) {
+                this.#find(invalid("index-lacks", INDEX_HTML), INDEX_HTML, n);
             }
         }
     }
@@ -399,6 +423,9 @@ class Examination {
         }
         if (item.sealed_at !== facts.sealedAt) {
             this.#find(invalid("item-sealed-at", CASE), CASE, item.n);
+        }
+        if (item.amends !== amendsOf(references.get("amends"))) {
+            this.#find(invalid("item-amends", CASE), CASE, item.n);
         }
         if (item.role !== roleOf(facts.type)) {
             this.#find(invalid("item-role", CASE), CASE, item.n);
@@ -632,6 +659,29 @@ class Examination {
         }
         return finding;
     }
+}
+
+// What index.html must say of an item, as it stands between tags.
+function textsOf({ name, record_id: recordId, leaf }) {
+    const said = PLAIN.test(name) ? [name.replace(/[&<>"']/g, (character) => ESCAPES[character])] : [];
+    return [...said, recordId, leaf];
+}
+
+// The texts between two tags that are among `wanted`.
+async function piecesOf(chunks, wanted) {
+    const decoder = new TextDecoder();
+    const found = new Set();
+    let rest = "";
+    for await (const chunk of chunks) {
+        const data = rest + decoder.decode(chunk, { stream: true });
+        for (const [, piece] of data.matchAll(PIECE)) {
+            if (wanted.has(piece)) {
+                found.add(piece);
+            }
+        }
+        rest = data.slice(Math.max(data.lastIndexOf("<"), data.lastIndexOf(">"), 0)).slice(-MAX_PIECE);
+    }
+    return found;
 }
 
 function checkIdentity(item, { recordId, type, version, department }, record) {

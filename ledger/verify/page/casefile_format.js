@@ -26,7 +26,7 @@ export const TAG_MANIFEST = "tagmanifest-sha256.txt";
 // what the tag manifest lists
 export const TAGGED = [README, BAG_INFO, BAGIT, CASE, MANIFEST, PAGE].sort();
 export const TRUST = "data/trust.json";
-const INDEX_HTML = "data/index.html";
+export const INDEX_HTML = "data/index.html";
 const INDEX_PDF = "data/index.pdf";
 const CUSTODY = "data/custody.jsonld";
 const FIXED = [TRUST, INDEX_HTML, INDEX_PDF, CUSTODY];
@@ -42,6 +42,7 @@ const MAX_CASE_VALUES = 2_500_000;
 const MAX_ITEMS = 50_000;
 const MAX_ATTACHMENTS = 50;
 const MAX_TIMES = 16;
+const MAX_VOLUMES = 999;
 const MAX_TEXT_CHARS = 2_000;
 
 const WHAT = "case.json";
@@ -54,6 +55,7 @@ const PATHS = {
     token: new RegExp(`^data/times/${DEPARTMENT}-[0-9]{1,16}-[0-9]{1,3}\\.tst$`),
     renewals: new RegExp(`^data/times/${DEPARTMENT}-[0-9]{1,16}-[0-9]{1,3}\\.renewals\\.json$`),
     manifest: /^data\/manifests\/[0-9]{6}\.txt$/,
+    volume: /^data\/index-[0-9]{3}\.pdf$/,
 };
 const DEPARTMENT_ID = new RegExp(`^${DEPARTMENT}$`);
 const RECORD_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
@@ -80,6 +82,7 @@ export function parseCase(data) {
         department: members.matching("department", DEPARTMENT_ID),
         exported_for: members.maybeText("exported_for"),
         log_size: members.number("log_size"),
+        volumes: members.number("volumes"),
         items: members.each("items", itemOf, MAX_ITEMS),
         decisions: members.each("decisions", decisionOf, MAX_ITEMS),
         gaps: members.each("gaps", gapOf, MAX_ITEMS),
@@ -105,8 +108,27 @@ export function pathsOfItem({ record, receipt, anchor, times, attachments }) {
 }
 
 // Every path of the payload that is named, some more than once.
-export function pathsOfCase({ items, decisions }) {
-    return [...items.flatMap(pathsOfItem), ...decisions.map(({ manifest }) => manifest), ...FIXED];
+export function pathsOfCase({ items, decisions, volumes }) {
+    const index = Array.from({ length: volumes - 1 }, (_, at) => `data/index-${padded(at + 2, 3)}.pdf`);
+    return [...items.flatMap(pathsOfItem), ...decisions.map(({ manifest }) => manifest), ...index, ...FIXED];
+}
+
+// For the number of each item that was corrected or withdrawn, the numbers of the items that did so.
+export function amendments(items) {
+    const known = new Map(items.map((item) => [`${item.department} ${item.record_id}`, item]));
+    const found = new Map();
+    for (const { n, department, index, amends } of known.values()) {
+        const before = known.get(`${department} ${amends}`);
+        if (before !== undefined && before.index < index) {
+            found.set(before.n, [...(found.get(before.n) ?? []), n]);
+        }
+    }
+    return found;
+}
+
+// The `amends` of an item whose statement has this claim: what is no record's id names nothing.
+export function amendsOf(claim) {
+    return isText(claim) && RECORD_ID.test(claim) ? claim : null;
 }
 
 // What a record of this type is to a case; types that are not in the table are evidence.
@@ -351,6 +373,7 @@ function itemOf(members) {
         leaf: members.matching("leaf", HEX),
         sealed_at: members.number("sealed_at"),
         before_decision: members.absent("before_decision") ? null : members.truth("before_decision"),
+        amends: members.maybeMatching("amends", RECORD_ID),
         name: members.text("name"),
         source: members.maybeText("source"),
         purpose: members.maybeText("purpose"),
@@ -406,7 +429,10 @@ function gapOf(members) {
 }
 
 // Items, attachments and decisions are numbered without holes, in order, and their paths carry their numbers.
-function checkNumbers({ items, decisions, department }) {
+function checkNumbers({ items, decisions, department, volumes }) {
+    if (volumes < 1 || volumes > MAX_VOLUMES) {
+        throw new Malformed(WHAT, `volumes of the file must be from 1 to ${MAX_VOLUMES}`);
+    }
     items.forEach((item, at) => {
         const n = at + 1;
         if (item.n !== n) {

@@ -155,7 +155,7 @@ function evidenceList(view, title, note, reports) {
         const texts = [item.source, item.purpose, item.date, item.page];
         return row(titles, [
             String(item.n),
-            linkTo(view, item),
+            nameOf(view, item),
             ...texts.map((text) => make("bdi", {}, text === null ? "—" : clean(text))),
             badge(view, report),
         ]);
@@ -173,7 +173,7 @@ function stepList(view, reports) {
         const { item } = report;
         const role = said(view, `role-${item.role}`);
         const sealed = moment(view, item.sealed_at);
-        return row(titles, [String(item.n), linkTo(view, item), role, sealed, badge(view, report)]);
+        return row(titles, [String(item.n), nameOf(view, item), role, sealed, badge(view, report)]);
     });
     return [heading(view, "stepsTitle"), longTable(view, "steps", titles, rows)];
 }
@@ -186,9 +186,26 @@ function decisionList(view) {
         const digest = make("span", { class: "hex" }, decision.sha256);
         const here = said(view, missing > 0 ? "foundNotAll" : "foundAll", { found, missing });
         const { n, count } = decision;
-        return row(titles, [String(n), linkTo(view, reports[n - 1].item), String(count), here, digest]);
+        return row(titles, [String(n), nameOf(view, reports[n - 1].item), String(count), here, digest]);
     });
     return [heading(view, "DECISIONS"), longTable(view, "steps", titles, rows)];
+}
+
+// What corrects the item, and what it corrects itself, a line each; nothing of a record that did not pass.
+function amendedLines(view, { n, amends }) {
+    const { items: reports, amended } = view.result.facts;
+    const lines = (amended.get(n) ?? []).map((by) => {
+        return said(view, "amended-by", { n: by, time: new Moment(reports[by - 1].item.sealed_at) });
+    });
+    if (amends !== null && reports[n - 1].verified) {
+        const before = [...amended].find(([, numbers]) => numbers.includes(n));
+        lines.push(before === undefined ? said(view, "amends-elsewhere") : said(view, "amends", { n: before[0] }));
+    }
+    return lines;
+}
+
+function nameOf(view, item) {
+    return make("div", {}, linkTo(view, item), amendedLines(view, item).map((line) => make("p", { class: "amended" }, line)));
 }
 
 function linkTo(view, { n, name }) {
@@ -308,6 +325,7 @@ function itemRows(view, item) {
         [said(view, "department"), departmentName(view, item.department)],
         ...own.map(([name, text]) => [said(view, name), make("bdi", {}, clean(text))]),
         ...(before === null ? [] : [[said(view, "whenColumn"), said(view, before ? "before" : "after")]]),
+        ...amendedLines(view, item).map((line) => [said(view, "amendedColumn"), line]),
     ];
 }
 

@@ -141,6 +141,7 @@ export const SAID = {
         en: "Case file of {department} in case {name}: {items:item,items}, signed {time}.",
         zh: "{department}就“{name}”案提交的卷宗，共{items}项，签署时间为{time}。",
     },
+    amendedColumn: { en: "Corrections", zh: "更正与撤回" },
     whenColumn: { en: "Decision", zh: "与决定的先后" },
     stepsTitle: { en: "Steps, decisions and custody", zh: "程序、决定与保管记录" },
     showMore: { en: "Show more ({count} left)", zh: "显示更多（还有{count}项）" },

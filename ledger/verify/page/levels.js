@@ -5,7 +5,15 @@ import { joined, sentence } from "./sentences.js";
 import { byCodePoints } from "./text.js";
 import { Duration, Moment, Span } from "./words.js";
 
-const GAPS = ["not-truth", "not-persons", "not-key-alone", "case-not-complete", "not-trust", "not-weight"];
+const GAPS = [
+    "not-truth",
+    "not-persons",
+    "not-key-alone",
+    "case-not-complete",
+    "case-not-index",
+    "not-trust",
+    "not-weight",
+];
 const CAPTURED = ["evidence", "derived"];
 const SAY = { integrity, authorship, inclusion, completeness, witnesses, chain, time, credibility };
 
@@ -21,9 +29,16 @@ export function neverProven(lang) {
     return GAPS.map((name) => sentence(name, lang));
 }
 
-function integrity({ files, trustSame }, { bad }, lang) {
+function integrity({ files, trustSame, amended, items }, { bad }, lang) {
     const whole = bad > 0 ? sentence("case-integrity-bad", lang, { bad }) : sentence("case-integrity", lang, { files });
-    return [whole, sentence(trustSame ? "case-trust-same" : "case-trust-other", lang)];
+    const naming = items.filter(({ verified, item }) => verified && item.amends !== null).length;
+    const elsewhere = naming - [...amended.values()].flat().length;
+    return [
+        whole,
+        ...(amended.size > 0 ? [sentence("case-amended", lang, { count: amended.size })] : []),
+        ...(elsewhere > 0 ? [sentence("case-amends-elsewhere", lang, { count: elsewhere })] : []),
+        sentence(trustSame ? "case-trust-same" : "case-trust-other", lang),
+    ];
 }
 
 function authorship({ department, key, signedAt, items }, _, lang) {

@@ -7,7 +7,7 @@ const DECODER = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 // ledger/formats/texts.py
 const NEVER_SEEN = /\p{Cn}(?<=[\u2065\ufdd0-\ufdef\ufff0-\ufff8\u{13430}-\u{1343f}\u{e0000}-\u{e0fff}]|\p{NChar})/u;
-const NOT_FOR_PEOPLE = /(?! )[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Z}]/u;
+const NOT_FOR_PEOPLE = /(?! )[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Z}\u115f\u1160\u2800\u3164\uffa0]/u;
 // what Python escapes when it quotes a text
 const ESCAPED = /(?! )[\p{C}\p{Z}]/u;
 const SPACE = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/;
@@ -100,8 +100,11 @@ export function hasSpace(text) {
 }
 
 // A text without characters that move the cursor, change colours or turn the reading direction around.
+// One of which nobody would see anything is shown by its code points.
 export function clean(text) {
-    return [...text].map((c) => (isPrintable(c) ? c : `\\u{${c.codePointAt(0).toString(16)}}`)).join("");
+    const characters = [...text];
+    const isSeen = characters.some((c) => isPrintable(c) && !/[\p{Z}\p{M}]/u.test(c));
+    return characters.map((c) => (isSeen && isPrintable(c) ? c : `\\u{${c.codePointAt(0).toString(16)}}`)).join("");
 }
 
 // As Python shows a text in a message: quoted, what cannot be printed escaped.
