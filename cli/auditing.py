@@ -62,7 +62,7 @@ def audit(
     resume: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Remember in FILE what was done, and go on from there.")
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Processes.", min=1, max=256)] = 1,
+    jobs: Annotated[int, typer.Option(help="How many processes share the work.", min=1, max=256)] = 1,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write report.json and report.pdf, and seal them as a record.")
     ] = None,
@@ -194,6 +194,7 @@ def _audit_remote(
         department,
         bearer=bearer,
         signer=signer,
+        asker=auditor,
         sample=options.sample,
         seed=options.seed,
         begin=begin,
@@ -288,3 +289,4 @@ def _show_causes(found: NodeAudit) -> None:
         say(f"  {at.severity} {at.kind}, {at.department}, {at.where}: {at.sentence}{follows}")
     for kind, count in sum((log.counts for log in found.logs), type(found.logs[0].counts)()).items():
         say(f"  {count:,} x {kind}")
+    say("Begin with the first cause, and change nothing on the node: what lies there is evidence. Keep a copy of it.")

@@ -261,7 +261,8 @@ def check_feeds(
             summary.reports += 1
             reports.setdefault(feed, []).append(record)
         else:
-            summary.add("report-renamed", f"entry {entry.index:,} is not the report that its key names")
+            sentence = f"entry {entry.index:,} is not the report that its key names"
+            summary.findings.append(FeedFinding("error", "report-renamed", sentence, None, entry.record_id))
     chains = {feed: _Chain(log.department, feed, found) for feed, found in reports.items()}
     for entry in read_keys(
         connection, log.number, [p for f in chains for p in (f"{f}/", f"{f}~")] or [REPORT], 0, log.size

@@ -21,7 +21,7 @@ A published list is canonical JSON (members sorted, no white space, rows by code
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, timedelta
 from itertools import pairwise
@@ -339,21 +339,29 @@ def merge(
     for position, matter in delivered:
         where.setdefault(matter.code, f"{position}: ")
     matters: list[Matter] = []
-    retracted, backdated, faults = [], [], []
+    faults = []
     for code in sorted({*old, *new}):
         rows, kept = new.get(code, []), list(_kept(old.get(code, []), new.get(code, []), as_of))
         result = _joined([*rows, *kept])
         matters.extend(result)
-        if lost := _days_before(today, _without(old.get(code, []), result)):
-            retracted.append(code)
-            if not retroactive:
-                said = f"matter {code} was published as held on {lost}"
-                faults.append(f"{where.get(code, '')}{said}, and this would take it back; if so, say --retroactive")
+        if not retroactive and (lost := _days_before(today, _without(old.get(code, []), result))):
+            said = f"matter {code} was published as held on {lost}"
+            faults.append(f"{where.get(code, '')}{said}, and this would take it back; if so, say --retroactive")
         if not allow_gaps and (days := _gap(result, old.get(code, []))):
             faults.append(f"{where.get(code, '')}nobody would hold matter {code} {days}; if so, say --allow-gaps")
-        if before and _days_before(today, _without(result, old.get(code, []))):
-            backdated.append(code)
-    return Merged(tuple(matters), diff(before, matters), tuple(retracted), tuple(backdated), tuple(faults))
+    return Merged(tuple(matters), diff(before, matters), *past_days(before, matters, today), tuple(faults))
+
+
+def past_days(
+    before: Collection[Matter], after: Collection[Matter], today: date
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The codes that lose days before `today` from one list to the next, and those that win some; the first list has
+    nothing to win them over."""
+    old, new = _by_code(before), _by_code(after)
+    codes = sorted({*old, *new})
+    lost = [code for code in codes if _days_before(today, _without(old.get(code, []), new.get(code, [])))]
+    won = [code for code in codes if _days_before(today, _without(new.get(code, []), old.get(code, [])))]
+    return tuple(lost), tuple(won if before else ())
 
 
 def _kept(old: Sequence[Matter], new: Sequence[Matter], as_of: date) -> Iterator[Matter]:

@@ -13,14 +13,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, delete, func, select
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, bindparam, delete, func, select
 
 from ledger.errors import HistoryRefused, Malformed, MattersRefused, NotProven, RecordRefused
-from ledger.matter_lists import OPEN, Change, Delivered, Matter, MatterList, Merged, diff, merge, parse_list
+from ledger.matter_lists import OPEN, Change, Delivered, Matter, MatterList, Merged, diff, merge, parse_list, past_days
 from ledger.record_types import FUTURE_TOLERANCE_SECONDS
 from ledger.store.database import Database, insert_rows
 from ledger.store.models import entries, matter_lists, matters
@@ -33,11 +33,18 @@ if TYPE_CHECKING:
 
 RECORD_TYPE = "matters.published"
 
-_NEWEST_VERSION = select(func.max(matter_lists.c.version)).where(matter_lists.c.log == bindparam("of_log"))
 _MAX_LISTED = 10_000  # as the record type allows
 _EASTERNMOST = timezone(timedelta(hours=14))  # where a day begins first
 
 Periods = tuple[tuple[str, str], ...]
+
+
+def newest_version(log: ColumnElement[int]) -> ScalarSelect[Any]:
+    """The version of the newest list that a log's department published, as a part of a query; NULL for none."""
+    return select(func.max(matter_lists.c.version)).where(matter_lists.c.log == log).scalar_subquery()
+
+
+_NEWEST_VERSION = select(newest_version(bindparam("of_log")))
 
 
 # ---- deciding ----------------------------------------------------------------------------------------------------
@@ -100,9 +107,9 @@ class Matters:
     def __init__(self) -> None:
         self._held: dict[str, HeldMatters] = {}
 
-    def refresh(self, connection: Connection, log: int, department: str) -> None:
-        """Makes `check` decide by the newest list of `department`, whose log is number `log`. One cheap query."""
-        version = connection.scalar(_NEWEST_VERSION, {"of_log": log}) or 0
+    def refresh(self, connection: Connection, log: int, department: str, version: int) -> None:
+        """Makes `check` decide by the newest list of `department`, whose log is number `log`: its `version` as
+        `newest_version` gives it, 0 for none."""
         held = self._held.get(department)
         if held is None or held.version != version:
             self._held[department] = HeldMatters(version, _periods(connection, log) if version else {})
@@ -326,7 +333,7 @@ def rebuild(database: Database, reader: RecordReader, department: str) -> Rebuil
         connection.execute(delete(matter_lists).where(matter_lists.c.log == log))
         connection.execute(delete(matters).where(matters.c.log == log))
         if lists:
-            _project(connection, log, lists)
+            _project(connection, log, [each[:3] for each in lists])
         differed = held != (newest_list(connection, log), held_matters(connection, log))
         count = len({matter.code for matter in lists[-1][0].matters}) if lists else 0
     return Rebuilt(department, len(lists), count, differed)
@@ -337,12 +344,16 @@ def check_tables(connection: Connection, reader: RecordReader, department: str) 
     `rebuild`."""
     log = _log_number(connection, department)
     lists = _lists(connection, reader, department, log)
-    said = [(made.version, digest, f"{made.as_of}") for made, digest, _ in lists]
+    said = [(made.version, digest, f"{made.as_of}") for made, digest, *_ in lists]
     c = matter_lists.c
-    query = select(c.version, c.sha256, c.as_of).where(c.log == log).order_by(c.version)
-    there = [(row.version, bytes(row.sha256), row.as_of) for row in connection.execute(query)]
+    rows = connection.execute(select(matter_lists).where(c.log == log).order_by(c.version)).all()
+    there = [(row.version, bytes(row.sha256), row.as_of) for row in rows]
     if there != said:
         raise NotProven(f"the table of matter lists has {len(there)}, and the log has {len(said)} or others")
+    for row, (_, _, taken_at, _) in zip(rows, lists, strict=True):
+        if abs(row.published_at - taken_at) > FUTURE_TOLERANCE_SECONDS * 1000:
+            raise NotProven(f"the table says that list {row.version} was published at another time than the log says")
+    _check_past(lists)
     held = {(m.code, m.effective_from): m for m in held_matters(connection, log)}
     listed = {(m.code, m.effective_from): m for m in (lists[-1][0].matters if lists else ())}
     for code, first in sorted(held.keys() | listed.keys()):
@@ -350,25 +361,39 @@ def check_tables(connection: Connection, reader: RecordReader, department: str) 
             raise NotProven(f"the table of matters does not say of {code} from {first} what the list in the log says")
 
 
-def _lists(
-    connection: Connection, reader: RecordReader, department: str, log: int
-) -> list[tuple[MatterList, bytes, int]]:
-    """Every list in the log, in order, with its digest and when it was acknowledged (ms)."""
-    lists: list[tuple[MatterList, bytes, int]] = []
+def _check_past(lists: Sequence[_Listed]) -> None:
+    """That every list says aloud which matters lose or win days in the past."""
+    before: tuple[Matter, ...] = ()
+    for made, _, taken_at, record in lists:
+        # two days ago was past wherever the list was published
+        day = datetime.fromtimestamp(taken_at / 1000, UTC).date() - timedelta(days=1)
+        for what, codes in zip(("retracted", "backdated"), past_days(before, made.matters, day), strict=True):
+            said = record.get(what, [])
+            left_out = [code for code in codes if code not in said]
+            if left_out and len(said) < _MAX_LISTED:
+                raise NotProven(f"list {made.version} moves days of matter {left_out[0]} in the past and says nothing")
+        before = made.matters
+
+
+_Listed = tuple[MatterList, bytes, int, dict[str, Any]]
+"""A list, its digest, when it was acknowledged (ms), and the record that published it."""
+
+
+def _lists(connection: Connection, reader: RecordReader, department: str, log: int) -> list[_Listed]:
+    """Every list in the log, in order."""
+    lists: list[_Listed] = []
     while _find(connection, log, len(lists) + 1) is not None:
-        made, digest, previous, published_at = _published(connection, reader, department, log, len(lists) + 1)
-        if previous != (lists[-1][1] if lists else None):
+        made, digest, published_at, record = _published(connection, reader, department, log, len(lists) + 1)
+        if record.get("previous_sha256") != (lists[-1][1].hex() if lists else None):
             raise HistoryRefused(
                 f"list {made.version} of {department} does not follow the one before: run `yunxi audit`"
             )
-        lists.append((made, digest, published_at))
+        lists.append((made, digest, published_at, record))
     return lists
 
 
-def _published(
-    connection: Connection, reader: RecordReader, department: str, log: int, version: int
-) -> tuple[MatterList, bytes, bytes | None, int]:
-    """A sealed list, its digest, the digest that it names as the one before, and when it was acknowledged (ms)."""
+def _published(connection: Connection, reader: RecordReader, department: str, log: int, version: int) -> _Listed:
+    """A sealed list."""
     found = _find(connection, log, version)
     if found is None:
         raise RecordRefused("unknown-record", f"department {department} has published no list of matters {version}")
@@ -381,8 +406,7 @@ def _published(
     made = parse_list(data)
     if (made.department, made.version) != (department, version):
         raise Malformed(f"record {record_id}", f"holds list {made.version} of {made.department}, not {version}")
-    previous = record.get("previous_sha256")
-    return made, digest.digest(), None if previous is None else bytes.fromhex(previous), published_at
+    return made, digest.digest(), published_at, record
 
 
 def _find(connection: Connection, log: int, version: int) -> tuple[str, int] | None:

@@ -173,7 +173,7 @@ class Projector:
             batch = list(self._read(connection, log, applied, end))
             for projection in self._projections:
                 given = [e for e in batch if projection.types is None or e.type in projection.types]
-                _apply(connection, projection, given)
+                apply_entries(connection, projection, given)
             here = projection_cursors.c.log == log.log
             connection.execute(update(projection_cursors).where(here).values(applied=end))
             return end - applied
@@ -242,7 +242,7 @@ class Projector:
                 callback(moved)
 
 
-def _apply(connection: Connection, projection: Projection, given: Sequence[ProjectedEntry]) -> None:
+def apply_entries(connection: Connection, projection: Projection, given: Sequence[ProjectedEntry]) -> None:
     """Applies entries; one that does not fit, because whoever sealed it did as they liked, must not stop the others."""
     if not given:
         return
@@ -252,7 +252,7 @@ def _apply(connection: Connection, projection: Projection, given: Sequence[Proje
     except (IntegrityError, DataError, LookupError, TypeError, ValueError, Refusal) as error:
         if len(given) > 1:
             for entry in given:
-                _apply(connection, projection, [entry])
+                apply_entries(connection, projection, [entry])
             return
         kind = type(error).__name__
         _journal.error("record %s does not fit into %s (%s): left out", given[0].record_id, projection.name, kind)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from ledger.audit.chain import AnchoredRoots, Interval, LogKeys
+from ledger.audit.chain import AnchoredRoots, LogKeys, WitnessKey
 from ledger.audit.findings import LogReport
 from ledger.chain.contracts import Addresses
 from ledger.formats.jwk import kid_of
@@ -26,7 +27,7 @@ STRETCH = 65_536
 class Bench:
     """What one log is audited with. `log` is the log as it stood when the audit began, however far it has come since;
     `chain` None: it could not be asked. `place`: chain id and contracts that anchors must name, where known. `types`
-    None: records are not held against their types. `witnesses`: the departments' keys, raw, as registered."""
+    None: records are not held against their types. `witnesses`: the departments' witness keys by raw key."""
 
     log: LogRow
     agent: KeyAgent
@@ -37,7 +38,7 @@ class Bench:
     check_signatures: bool = True
     place: tuple[int, frozenset[str]] | None = None
     types: RecordTypes | None = None
-    witnesses: Mapping[bytes, Interval] = field(default_factory=dict)
+    witnesses: Mapping[bytes, WitnessKey] = field(default_factory=dict)
 
     def own_kids(self) -> frozenset[str]:
         """The statement keys that this node signs with; the department's others are its terminals'."""
@@ -55,8 +56,7 @@ def place_of(chain_id: int, addresses: Addresses, earlier: list[str]) -> tuple[i
     return chain_id, frozenset(address.lower() for address in (addresses.evidence_log, *earlier))
 
 
-@dataclass(frozen=True, slots=True)
-class Beside:
+class Beside(NamedTuple):
     """What stands beside an entry and not in its statement: content mark, idempotency key, the column that repeats the
     log's number, and how many attachments are stored for it."""
 

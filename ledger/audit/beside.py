@@ -12,11 +12,13 @@ from sqlalchemy import Connection, LargeBinary, cast, func, select
 
 from ledger.audit.bench import Bench
 from ledger.audit.findings import LogReport
+from ledger.disclosures import APART_S
 from ledger.errors import Malformed, NotProven, Refusal, YunxiError
 from ledger.formats.cosignature import verify_cosignature
 from ledger.formats.jwk import kid_of
 from ledger.formats.note import Note, VerifierKey
 from ledger.formats.renewal import leaf_hash, root_of
+from ledger.formats.texts import folded
 from ledger.formats.timestamp import verify_token
 from ledger.matters import check_tables
 from ledger.node import Node
@@ -44,8 +46,10 @@ from ledger.store.models import (
 from ledger.store.reading import read_logs
 from ledger.terminals import read_terminals
 from ledger.timestamps.report import time_status
-from ledger.witness.departments import department_vkey
+from ledger.witness.departments import department_vkey, node_operator
 
+LATE_S = 3_600
+"""How long the chain may have been away when a terminal was revoked."""
 SETTLED_S = 3_600
 """An anchor so old has had its time to be cosigned."""
 
@@ -144,20 +148,34 @@ def _check_quorum(report: LogReport, connection: Connection, node: Node, bench: 
     if size is None:
         return
     here = (cosignatures.c.log == bench.log.number) & (cosignatures.c.size >= size)
-    seen = set()
+    seen: set[bytes] = set()
     for text in connection.scalars(select(cosignatures.c.witness).where(here)):
         with suppress(YunxiError):  # one that is no key is named with the checkpoint
             seen.add(VerifierKey.parse(text).public)
-    # anybody can draw a key and call it a witness
-    seen &= {witness.key.public for witness in node.settings.witnesses} | set(bench.witnesses)
     where = f"checkpoint {size}"
-    if len(seen) < node.settings.quorum:
-        sentence = f"only {len(seen)} of {node.settings.quorum} witnesses cosigned size {size:,} or a later one"
+    hands = _hands(node, bench, seen)
+    if len(hands) < node.settings.quorum:
+        sentence = (
+            f"size {size:,} or a later one was cosigned by {len(hands)} in hands other than this node's and each "
+        )
+        sentence += f"other's, and {node.settings.quorum} are asked for"
         report.add("unwitnessed", where, sentence, size)
     for witness in node.settings.witnesses:
         if witness.key.public not in seen:
             kind = "unwitnessed" if witness.required else "witness-behind"
             report.add(kind, where, f"witness {witness.name} cosigned neither size {size:,} nor a later one", size)
+
+
+def _hands(node: Node, bench: Bench, seen: set[bytes]) -> set[str]:
+    """Who is behind the cosignatures by these keys: operators of node.toml and departments elsewhere. Not who runs this
+    node, who has the keys of all its departments, and nobody else: anybody can draw a key and call it a witness."""
+    hosted = set(node.agent.departments())
+    hands = {key.department for raw, key in bench.witnesses.items() if raw in seen and key.department not in hosted}
+    for witness in node.settings.witnesses:
+        if witness.key.public in seen:
+            known = bench.witnesses.get(witness.key.public)
+            hands.add(folded(witness.operator) if known is None else known.department)
+    return hands - hosted - {folded(node_operator(node.settings, hosted))}
 
 
 # ---- matters ----------------------------------------------------------------------------------------------------
@@ -190,6 +208,12 @@ def _check_tokens(report: LogReport, connection: Connection, node: Node, bench: 
             found = verify_token(row.token, stamped, roots[row.authority])
             if (int(found.time.timestamp()), int(found.expires.timestamp())) != (row.time, row.expires):
                 raise NotProven("its row names other times than the token")
+            signed_at = 0 if row.renewal else _signed_at(connection, bench, row.size)
+            if row.time < signed_at - APART_S:
+                sentence = (
+                    f"the checkpoint of size {row.size:,} is dated {signed_at - row.time:,} s after its time stamp"
+                )
+                report.add("clock-apart", where, sentence, row.size)
         except YunxiError as error:
             report.add("token-changed", where, f"the time stamp over size {row.size:,}: {error}", row.size)
         else:
@@ -217,12 +241,20 @@ def _text(connection: Connection, bench: Bench, size: int) -> bytes:
     return Note.parse(note).text
 
 
+def _signed_at(connection: Connection, bench: Bench, size: int) -> int:
+    here = (checkpoints.c.log == bench.log.number) & (checkpoints.c.size == size)
+    return connection.scalar(select(checkpoints.c.signed_at).where(here)) or 0
+
+
 def _check_backlog(report: LogReport, node: Node, bench: Bench) -> None:
     hours = node.settings.timestamps.stop_after_hours
     for status in time_status(node):
         if status.department == bench.log.department and status.age is not None and status.age > hours * 3600:
             sentence = f"entries are without trusted time for {status.age / 3600:.1f} hours, {hours:g} are allowed"
             report.add("time-overdue", f"size {status.stamped_size}", sentence, status.stamped_size)
+        if status.department == bench.log.department and status.renew_by is not None and status.renew_by < node.clock():
+            sentence = "certificates behind time stamps have ended, and no renewal that is here covers these"
+            report.add("time-ended", "time stamps", sentence)
 
 
 # ---- rows of no log -------------------------------------------------------------------------------------------------
@@ -273,9 +305,21 @@ def _check_terminals(report: LogReport, connection: Connection, bench: Bench) ->
         for problem in _terminal_problems(terminal, bench):
             report.add("terminal-changed", where, f"{where}: {problem}")
         registered = bench.keys.statement.get(terminal.kid)
-        if registered is not None and registered.valid_to is not None and terminal.revoked_at is None:
-            sentence = f"{where}: the registry ended its key, and the node still takes from it: revoke it here too"
-            report.add("terminal-ended", where, sentence)
+        ended = None if registered is None else registered.valid_to
+        if registered is None or bench.chain is None or (ended is None and terminal.valid_to is None):
+            continue
+        odd: str | None = None
+        if terminal.valid_to is None:
+            odd = "the registry ended its key, and the node still takes from it: revoke it here too"
+        elif ended is None:
+            odd = "it was revoked here, and its key is still in force in the registry: revoke it again"
+        elif ended > terminal.valid_to + LATE_S:
+            odd = f"the registry ended its key {ended - terminal.valid_to:,} s after this node says it was revoked"
+        elif ended < terminal.valid_to:
+            sentence = f"{where}: this node says that it was revoked after the registry had ended its key"
+            report.add("terminal-changed", where, sentence)
+        if odd is not None:
+            report.add("terminal-ended", where, f"{where}: {odd}")
 
 
 def _terminal_problems(terminal: Any, bench: Bench) -> Iterator[str]:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from itertools import chain
+from typing import Any, Protocol, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from ledger.chain.contracts import ConsortiumContract, EvidenceLogContract, department_bytes
+from ledger.chain.client import Block
+from ledger.chain.contracts import (
+    AnchoredEvent,
+    AnchoredRoot,
+    ConsortiumContract,
+    EvidenceLogContract,
+    department_bytes,
+)
 from ledger.checkpoints import vkeys_of
-from ledger.errors import KeyRefused
+from ledger.errors import ChainUnreachable, HistoryRefused, KeyRefused
 from ledger.formats.checkpoint import Checkpoint, open_checkpoint_by
 from ledger.formats.jwk import from_public_key, kid_of
 from ledger.formats.note import ED25519, VerifierKey
@@ -18,6 +26,11 @@ from ledger.formats.trust import Key
 from ledger.keys import KeyAgent
 from ledger.store.reading import LogRow
 from ledger.trust import key_of
+
+MAX_BLOCKS = 10_000
+"""Blocks whose events are asked for at a time."""
+HEADERS = 100
+"""Block headers that are asked for at a time."""
 
 Interval = tuple[int, int | None]
 """When a key is in force: from, and until just before; seconds since 1970, None for not ended."""
@@ -64,6 +77,14 @@ class LogKeys:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class WitnessKey:
+    """A department's witness key as the registry has it."""
+
+    department: str
+    interval: Interval
+
+
 def in_force(interval: Interval, at: int, tolerance_s: int) -> bool:
     """Whether a key was in force at a time, give or take what clocks are apart."""
     begins, ends = interval
@@ -76,6 +97,18 @@ def _log_keys(keys: Sequence[tuple[Any, ...]], vkeys: Sequence[str], intervals: 
 
 
 @dataclass(frozen=True, slots=True)
+class Near:
+    """Where somebody says that anchors stand: a block at or before the first one looked for, and an anchored size at
+    or above the last (0 for neither)."""
+
+    block: int = 0
+    above: int = 0
+
+
+NOWHERE = Near()
+
+
+@dataclass(frozen=True, slots=True)
 class Location:
     """Where the chain holds an anchor: block number, hash (32 bytes), time (seconds), transaction (32 bytes)."""
 
@@ -83,6 +116,17 @@ class Location:
     block_hash: bytes
     transaction: bytes
     block_time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Anchored:
+    """One anchor of a log, and when its block was made, in seconds since 1970; `location` None where the chain's node
+    has its state but not its event."""
+
+    size: int
+    root: bytes
+    time: int
+    location: Location | None
 
 
 class AnchoredRoots(Protocol):
@@ -94,8 +138,8 @@ class AnchoredRoots(Protocol):
     def root_at(self, size: int) -> bytes | None:
         """The root anchored at `size`, or None when none was."""
 
-    def sizes(self) -> Iterable[int]:
-        """Every size that was anchored, up to `size()`."""
+    def between(self, after: int, upto: int, near: Near = NOWHERE) -> Iterator[Anchored]:
+        """Every anchor of a size above `after` up to `upto` and `size()`, in order."""
 
     def location_of(self, size: int) -> Location | None:
         """Where the anchor of `size` stands, or None where the chain's node has its state but not its event."""
@@ -103,7 +147,9 @@ class AnchoredRoots(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ChainRoots:
-    """The `AnchoredRoots` of one department's log, asked from the contract itself."""
+    """The `AnchoredRoots` of one department's log, asked from the contract itself: its state where one anchor is
+    meant, its events where many are, a range of blocks at a time. Every anchor names the one before it, so that an
+    event that is not given shows, and the state is asked for what it lacks."""
 
     contract: EvidenceLogContract
     department: str
@@ -123,10 +169,22 @@ class ChainRoots:
         anchored = self.contract.root_at(department_bytes(self.department), size)
         return None if anchored is None else anchored.root
 
-    def sizes(self) -> Iterable[int]:
-        """Every size that was anchored when the chain was asked, newest first; one call each."""
-        history = self.contract.history(department_bytes(self.department))
-        return (anchored.size for anchored in history if anchored.size <= self.newest)
+    def between(self, after: int, upto: int, near: Near = NOWHERE) -> Iterator[Anchored]:
+        """See `AnchoredRoots`. `near` saves asking and is not believed. Holds the events of one range of blocks.
+        Raises ChainUnreachable, and HistoryRefused where the chain contradicts itself."""
+        upto, last = min(upto, self.newest), after
+        if last >= upto:
+            return
+        for event in self._behind(after, near):
+            yield from self._without_event(last, min(event.previous_size, upto), event.previous_size)
+            if event.size > upto:
+                return
+            yield event.anchored
+            last = event.size
+            if last == upto:
+                return
+        above = near.above if near.above >= upto and self.root_at(near.above) is not None else self.newest
+        yield from self._without_event(last, upto, above)
 
     def location_of(self, size: int) -> Location | None:
         """Where the anchor stands, by the contract's state, the block's header and the contract's event."""
@@ -137,3 +195,95 @@ class ChainRoots:
         if anchored is None or block is None or event is None:
             return None
         return Location(anchored.block_number, block.hash, event.tx_hash, anchored.timestamp)
+
+    def _behind(self, after: int, near: Near) -> Iterator[_Event]:
+        """The events of all anchors above `after`, rising. Looked for from block `near.block` on, and from the first
+        one on where that was too far."""
+        for first in dict.fromkeys((near.block, 0)):
+            last, events = after, self._events(first)
+            found = next((event for event in events if event.size > after), None)
+            if found is None or (found.previous_size > after and first > 0):
+                continue
+            for event in chain((found,), events):
+                if event.size > last:
+                    yield event
+                    last = event.size
+            return
+
+    def _events(self, first: int) -> Iterator[_Event]:
+        client, log_id = self.contract.client, department_bytes(self.department)
+        lineage = self.contract.lineage()
+        newest = client.block("latest")
+        for found in in_ranges(
+            lambda start, end: self.contract.anchored_events(log_id, start, end, lineage),
+            first,
+            newest.number if newest is not None else 0,
+            client.check_identity,
+        ):
+            for place in range(0, len(found), HEADERS):
+                some = found[place : place + HEADERS]
+                numbers = sorted({event.block_number for event in some})
+                headers = {header.number: header for header in client.blocks(numbers) if header is not None}
+                for event in some:
+                    yield self._event(event, headers.get(event.block_number))
+
+    def _event(self, said: AnchoredEvent, header: Block | None) -> _Event:
+        if header is None or header.hash != said.block_hash:  # the chain went on another way since
+            there = self._state(said.size)
+            return _Event(said.size, there.previous_size, self._of(there))
+        location = Location(said.block_number, said.block_hash, said.transaction, header.timestamp)
+        return _Event(said.size, said.previous_size, Anchored(said.size, said.root, header.timestamp, location))
+
+    def _without_event(self, after: int, upto: int, size: int) -> Iterator[Anchored]:
+        """The anchors from above `after` to `upto`, by the contract's state alone: from `size`, which is anchored, back
+        to the one before it, and so on."""
+        sizes: list[int] = []
+        while size > after:
+            if size <= upto:
+                sizes.append(size)
+            size = self._state(size).previous_size
+        for found in reversed(sizes):
+            yield self._of(self._state(found))
+
+    def _state(self, size: int) -> AnchoredRoot:
+        """What the contract has of a size that something says is anchored."""
+        anchored = self.contract.root_at(department_bytes(self.department), size)
+        if anchored is None or anchored.previous_size >= size:
+            raise HistoryRefused(f"The chain contradicts itself: it names an anchor of size {size:,} and has none.")
+        return anchored
+
+    def _of(self, there: AnchoredRoot) -> Anchored:
+        return Anchored(there.size, there.root, there.timestamp, self.location_of(there.size))
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    size: int
+    previous_size: int
+    anchored: Anchored
+
+
+T = TypeVar("T")
+
+
+def in_ranges(
+    ask: Callable[[int, int], list[T]], first: int, last: int, check: Callable[[], None]
+) -> Iterator[list[T]]:
+    """What `ask` gives for the blocks `first` to `last`, a range at a time. Where a chain's node gives no answer for a
+    range (too many blocks, too many events, too slow), half of it is asked for; after eight answers, twice as many.
+    `check` raises ChainUnreachable where the node does not answer at all; so does this for a single block."""
+    width, answers = MAX_BLOCKS, 0
+    while first <= last:
+        end = min(last, first + width - 1)
+        try:
+            found = ask(first, end)
+        except ChainUnreachable:
+            if end == first:
+                raise
+            check()
+            width, answers = max(1, (end - first + 1) // 2), 0
+            continue
+        yield found
+        first, answers = end + 1, answers + 1
+        if answers % 8 == 0:
+            width = min(MAX_BLOCKS, width * 2)

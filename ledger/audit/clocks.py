@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ledger.disclosures import APART_S
 
@@ -22,13 +23,12 @@ Anomaly = tuple[str, str]
 """A kind of finding, and its sentence."""
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(NamedTuple):
     """What the clocks said of one entry. `sealed_at` in seconds, `acknowledged_at` in milliseconds since 1970; `here`:
     the node sealed it itself, at the moment it took it in."""
 
     record_id: str
-    index: int
+    entry: int
     sealed_at: int
     acknowledged_at: int
     here: bool
@@ -53,7 +53,7 @@ class Clocks:
 
     def follow(self, moment: Moment) -> Iterator[Anomaly]:
         """What is odd about the next entry."""
-        while self._next < len(self._anchors) and self._anchors[self._next].size <= moment.index:
+        while self._next < len(self._anchors) and self._anchors[self._next].size <= moment.entry:
             self._next += 1
         taken = moment.acknowledged_at / 1000
         name = f"record {moment.record_id}"

@@ -35,7 +35,9 @@ WARNINGS = frozenset(
         "not-received",
         "policy-differs",
         "rate-exceeded",
+        "receipts-withheld",
         "terminal-ended",
+        "time-ended",
         "time-overdue",
         "unwitnessed",
         "witness-suspicion",
@@ -245,9 +247,10 @@ def causes_of(reports: Sequence[LogReport]) -> list[Cause]:
     )
 
 
-def _rank(found: Finding) -> tuple[bool, bool, bool]:
+def _rank(found: Finding) -> tuple[bool, bool, bool, bool]:
     """What may be the cause of others comes before them."""
-    return found.kind not in _NODE, found.index is None, found.kind in (*_BY_RECORDS, *_TABLES)
+    late = found.kind in (*_BY_RECORDS, *_TABLES, "manifest-wrong")
+    return found.kind not in _NODE, found.index is None, late, found.kind == "manifest-wrong"
 
 
 def explains(cause: Finding, finding: Finding) -> bool:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select
 from ledger.audit.bench import STRETCH, Bench, HoldEvent, Stretch
 from ledger.audit.chain import AnchoredRoots, LogKeys
 from ledger.audit.findings import LogReport, in_order
-from ledger.audit.stretch import LATE_S, StretchAudit, check_tile, dated_back
+from ledger.audit.stretch import LATE_S, StretchAudit, check_history, check_tile, dated_back
 from ledger.formats.merkle import EMPTY_ROOT, node_hash
 from ledger.formats.tiles import MAX_LEVELS, Edge, TileWrite, tile_path
 from ledger.keks import KekRing
@@ -143,7 +143,7 @@ class Whole:
             self.report.add("head-differs", f"size {self._log.size}", sentence, self._log.size)
         self._check_holds()
         self._check_destructions()
-        self._check_history()
+        self._check_history(there)
         self.check_ends()
 
     def check_ends(self) -> None:
@@ -250,20 +250,11 @@ class Whole:
                 said = certificates[0].record_id if certificates else None
                 self.report.add("destruction-differs", f"entry {index}", sentence, index, said)
 
-    def _check_history(self) -> None:
-        """That the node still has what it signed: every anchor on the chain is of a checkpoint that was signed here."""
-        if self._bench.chain is None:
-            return
-        number = self._log.number
-        signed = set(self._connection.scalars(select(checkpoints.c.size).where(checkpoints.c.log == number)))
-        known = set(self._connection.scalars(select(anchors.c.size).where(anchors.c.log == number)))
-        for size in self._bench.chain.sizes():
-            if size <= self._log.size and size not in signed:
-                sentence = f"the chain holds an anchor of size {size:,}, and the node's checkpoint of that size is gone"
-                self.report.add("checkpoint-missing", f"size {size}", sentence, size)
-            elif size <= self._log.size and size not in known:
-                sentence = f"the chain holds an anchor of size {size:,} that the node does not know of"
-                self.report.add("anchor-forgotten", f"size {size}", sentence, size)
+    def _check_history(self, there: int) -> None:
+        """Of what the chain holds beyond the last entry that is there; the stretches looked at the rest."""
+        if self._bench.chain is not None:
+            beyond = (anchored.size for anchored in self._bench.chain.between(there, self._log.size))
+            check_history(self._connection, self._bench, self.report, beyond)
 
     # -- ends --
 

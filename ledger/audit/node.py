@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from ledger.audit.bench import Bench
 from ledger.audit.beside import check_beside, check_orphans
-from ledger.audit.chain import ChainRoots, Interval, LogKeys
+from ledger.audit.chain import ChainRoots, LogKeys, WitnessKey
 from ledger.audit.exchanges import Speaking, check_exchanges
 from ledger.audit.findings import Cause, Finding, LogReport, causes_of, in_order
 from ledger.audit.logs import Whole, reach, stretches_of
@@ -22,7 +22,7 @@ from ledger.audit.state import NoState
 from ledger.audit.stretch import StretchAudit
 from ledger.audit.trusted import check_trust
 from ledger.audit.workers import Job, Workers
-from ledger.chain.contracts import SHARING_GRANTS, EvidenceLogContract, department_bytes
+from ledger.chain.contracts import SHARING_GRANTS, department_bytes
 from ledger.chain.sharing_grants import SharingGrantsContract
 from ledger.disclosures import Grant
 from ledger.errors import HistoryRefused, Refusal, YunxiError
@@ -196,7 +196,7 @@ def _bench(
     log: LogRow,
     memory: NoState,
     chosen: Options,
-    witnesses: Mapping[bytes, Interval],
+    witnesses: Mapping[bytes, WitnessKey],
 ) -> Bench:
     ring = KekRing(node.agent, chosen.recipient)  # opened anew: the node's own may have been opened before a tampering
     if link is None:
@@ -204,25 +204,14 @@ def _bench(
         return Bench(log, node.agent, ring, node.blobs, held, None, chosen.check_signatures, types=node.types)
     roots = ChainRoots(link.evidence_log, log.department, memory.newest(log.department))
     keys = LogKeys.registered(link.consortium, log.department, log.origin)
-    place = node.settings.chain.id, frozenset(_contracts(link.evidence_log))
+    place = node.settings.chain.id, frozenset(address.lower() for address in link.evidence_log.lineage())
     return Bench(log, node.agent, ring, node.blobs, keys, roots, chosen.check_signatures, place, node.types, witnesses)
 
 
-def _witnesses(link: ChainLink) -> dict[bytes, Interval]:
-    """The departments' witness keys of all times, raw, with their intervals in the registry."""
+def _witnesses(link: ChainLink) -> dict[bytes, WitnessKey]:
+    """The departments' witness keys of all times, by raw key."""
     keys = (key for found in link.consortium.departments() for key in link.consortium.keys(found.id))
-    return {key.public_key: (key.valid_from, key.valid_to) for key in keys if key.use == "witness"}
-
-
-def _contracts(newest: EvidenceLogContract) -> Iterator[str]:
-    """The addresses of the EvidenceLog and of those that it carries on, in small letters."""
-    contract = newest
-    while True:
-        yield contract.address.lower()
-        earlier = contract.predecessor()
-        if earlier is None:
-            return
-        contract = EvidenceLogContract(newest.client, earlier)
+    return {k.public_key: WitnessKey(k.department, (k.valid_from, k.valid_to)) for k in keys if k.use == "witness"}
 
 
 def _audit(

@@ -22,8 +22,7 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -32,21 +31,21 @@ from typing import cast
 import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from ledger.audit.chain import LogKeys
+from ledger.audit.chain import Anchored, AnchoredRoots, ChainRoots, LogKeys
 from ledger.audit.findings import LogReport
 from ledger.audit.node import Begin, NodeAudit
 from ledger.audit.remote_state import Kept, Place, RemoteState
-from ledger.audit.sample import MAX_OLD_SIZES, draw
+from ledger.audit.sample import MAX_OLD_SIZES, draw, some_of
 from ledger.audit.statements import StatementReader
 from ledger.audit.stretch import LATE_S, dated_back
 from ledger.audit.trusted import check_trust
-from ledger.chain.contracts import AnchoredRoot, Department, department_bytes
+from ledger.chain.contracts import Department
 from ledger.disclosures import APART_S
 from ledger.errors import ConsistencyInvalid, CouldNotRun, Malformed, NotProven, Refusal, YunxiError
 from ledger.formats.checkpoint import Checkpoint
 from ledger.formats.cosignature import verify_cosignature
 from ledger.formats.merkle import leaf_hash, verify_consistency, verify_inclusion
-from ledger.formats.note import Note, VerifierKey
+from ledger.formats.note import Note
 from ledger.formats.tiles import (
     TILE_WIDTH,
     Edge,
@@ -66,6 +65,7 @@ from ledger.node import Node
 from ledger.store.reading import LogRow
 from ledger.trust import export_trust
 from ledger.verify import Verifier
+from ledger.verify.control import outside_hands
 
 TIMEOUT_S = 30.0
 """For connecting, and for each piece of an answer."""
@@ -84,6 +84,10 @@ _CLOSED = (401, 403)
 
 class NotServed(NotProven):
     """The node answers, and does not give what its own checkpoint covers."""
+
+
+class _Withheld(NotProven):
+    """A receipt that whoever asks may see does not come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,15 +198,14 @@ class Signing(httpx.Auth):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a log from the chain: its keys, everything anchored by size, and the consortium's witnesses."""
+    """What is known of a log: from the chain its keys and what was anchored, and what receipts are verified with.
+    `receipts_due`: who asks is of the log's department, to whom its node shows receipts."""
 
     origin: str
     keys: LogKeys
-    anchored: Mapping[int, AnchoredRoot]
-    witnesses: Sequence[VerifierKey]
-    quorum: int
-    trust: Trust | None = None
-    """What receipts are verified with; None: none is asked for."""
+    chain: AnchoredRoots
+    trust: Trust
+    receipts_due: bool = False
 
 
 def audit_remote(
@@ -212,6 +215,7 @@ def audit_remote(
     *,
     bearer: str | None = None,
     signer: Signer | None = None,
+    asker: str | None = None,
     sample: int | None = None,
     seed: int = 0,
     begin: Begin = lambda _: lambda _: None,
@@ -220,40 +224,49 @@ def audit_remote(
 ) -> NodeAudit:
     """Audits every log that is served at `urls`, or one department's. `node` is the auditor's own: its chain is asked.
 
-    `bearer` or `signer`: who asks; neither: hashes alone are read. `trust`: what the auditor was told elsewhere, in
-    place of what the chain says; `memory`: goes on where an audit was cut off. Raises ChainUnreachable,
-    CouldNotRun where a URL
-    does not answer, Refusal where no log is served.
+    `bearer` or `signer`: who asks; neither: hashes alone are read. `asker`: of which department that is, whose receipts
+    are due then. `trust`: what the auditor was told elsewhere, in place of what the chain says; `memory`: goes on where
+    an audit was cut off. Raises ChainUnreachable, CouldNotRun where a URL does not answer, Refusal where no log is
+    served.
     """
     link = node.connect()
     link.evidence_log.client.check_identity()
     told = trust or export_trust(node)
-    witnesses = [VerifierKey.parse(witness.vkey) for witness in told.witnesses]
     headers = {"Authorization": f"Bearer {bearer}"} if bearer is not None else {}
     auth = Signing(signer) if signer is not None and bearer is None else None
-    reports = []
+    reports: list[LogReport] = []
     for url in urls:
+        here: list[LogReport] = []
         with httpx.Client(base_url=url, headers=headers, auth=auth, timeout=TIMEOUT_S, trust_env=False) as client:
             for found in link.consortium.departments():
                 if department in (None, found.id):
                     log_url = LogUrl(client, found.id)
-                    history = link.evidence_log.history(department_bytes(found.id))
                     known = Known(
                         found.log_origin,
                         LogKeys.registered(link.consortium, found.id, found.log_origin),
-                        {anchor.size: anchor for anchor in history},
-                        witnesses,
-                        told.quorum,
+                        ChainRoots.ask(link.evidence_log, found.id),
                         told,
+                        asker == found.id,
                     )
                     place = Place(memory or RemoteState(), f"{url} {found.id}")
                     report = audit_log_url(log_url, found, known, sample, seed, begin, place)
-                    reports += [report] if report is not None else []
+                    here += [report] if report is not None else []
+        if bearer is not None and (asker, department) == (None, None):
+            _check_withheld(here)
+        reports += here
     if not reports:
         raise Refusal(f"no log of {department or 'any department'} is served at {', '.join(urls)}: name its node's URL")
     if trust is not None:
         check_trust(reports[0], node.settings, link, trust, [report.department for report in reports])
     return NodeAudit(tuple(reports), None)
+
+
+def _check_withheld(reports: Sequence[LogReport]) -> None:
+    """Whoever has a token is of one of the departments there, and to those who are the node shows receipts."""
+    closed = [report for report in reports if any(notice.kind == "receipts-closed" for notice in report.notices)]
+    if closed and not any(report.receipts for report in reports):
+        sentence = "the node shows whoever has this token no receipt of any log, and one of them is of its department"
+        closed[0].add("receipts-withheld", "receipts", sentence, thing="receipts")
 
 
 def audit_log_url(
@@ -309,8 +322,7 @@ def audit_log_url(
 
 
 def _begun(department: Department, known: Known) -> LogReport:
-    newest = max(known.anchored, default=0)
-    return LogReport(department.id, known.origin, 0, chain_asked=True, anchored_size=newest)
+    return LogReport(department.id, known.origin, 0, chain_asked=True, anchored_size=known.chain.size())
 
 
 def _open(report: LogReport, note: bytes, known: Known) -> Checkpoint | None:
@@ -328,17 +340,23 @@ def _open(report: LogReport, note: bytes, known: Known) -> Checkpoint | None:
 def _check_witnesses(report: LogReport, note: bytes, checkpoint: Checkpoint, known: Known) -> None:
     where = f"checkpoint {checkpoint.size}"
     parsed = Note.parse(note)
-    for vkey in known.witnesses:
-        if not parsed.signatures_by(vkey):
+    keeper = next((found for found in known.trust.departments if found.id == report.department), None)
+    operators = []
+    for witness in known.trust.witnesses:
+        if not parsed.signatures_by(witness.key):
             continue
         try:
-            verify_cosignature(note, vkey)
-            report.cosignatures += 1
+            verify_cosignature(note, witness.key)
         except YunxiError as error:
-            sentence = f"the cosignature of {vkey.name} at size {checkpoint.size:,}: {error}"
+            sentence = f"the cosignature of {witness.name} at size {checkpoint.size:,}: {error}"
             report.add("cosignature-changed", where, sentence, checkpoint.size)
-    if report.cosignatures < known.quorum:
-        sentence = f"only {report.cosignatures} of {known.quorum} witnesses cosigned the checkpoint that is served"
+            continue
+        report.cosignatures += 1
+        operators.append(witness.operator)
+    hands = outside_hands(operators, keeper) if keeper is not None else ()
+    if len(hands) < known.trust.quorum:
+        sentence = f"the checkpoint that is served was cosigned by {len(hands)} in hands other than the log's and each "
+        sentence += f"other's, and {known.trust.quorum} are asked for"
         report.add("unwitnessed", where, sentence, checkpoint.size)
 
 
@@ -353,32 +371,33 @@ class _UrlAudit:
         self._reader = StatementReader()
         self._newest_time = 0
         self._open = True
-        self._anchors = sorted(size for size in known.anchored if size <= checkpoint.size)
-        with_receipts = self._anchors[-1] if self._anchors and known.trust is not None else 0
-        self._asked = frozenset(draw(with_receipts, RECEIPTS, f"{seed}/receipts/{known.origin}"))
-        self._verifier = Verifier(known.trust) if with_receipts and known.trust is not None else None
+        self._receipts_closed = any(notice.kind == "receipts-closed" for notice in report.notices)
+        self._coming = known.chain.between(0, checkpoint.size)
+        self._anchors: list[Anchored] = []
+        self._asked = frozenset(draw(self._anchored(), RECEIPTS, f"{seed}/receipts/{known.origin}"))
+        self._verifier = Verifier(known.trust)
 
     def full(self, progress: Callable[[int], None], before: Kept | None, keep: Callable[[Kept], None]) -> None:
         """3, 4 and 5, all of it; goes on after what was done `before`."""
         edge, size = Edge(), self._checkpoint.size
-        stops = set(self._anchors)
         upper: dict[tuple[int, int], TileWrite] = {}
         if before is not None:
             edge = Edge.load(before.size, before.edge)
             upper = {(write.level, write.index): write for write in before.upper}
             self._newest_time, self._open = before.newest_time, before.open
+            self._coming = self._known.chain.between(before.size, size)
             progress(before.size)
         for tile in range(edge.size // TILE_WIDTH, -(-size // TILE_WIDTH)):
             start = tile * TILE_WIDTH
             leaves = self._leaves(tile, min(TILE_WIDTH, size - start))
             last = start + len(leaves)
-            passed = self._anchors[bisect_right(self._anchors, start) : bisect_right(self._anchors, last)]
+            passed = {anchored.size: anchored.root for anchored in self._anchors if start < anchored.size <= last}
             for end in sorted({*passed, last}):
                 for write in edge.append(leaves[edge.size - start : end - start]):
                     if write.level:
                         upper[write.level, write.index] = write
-                if end in stops:
-                    self._check_anchor(end, edge.root())
+                if end in passed:
+                    self._check_anchor(end, passed[end], edge.root())
             for place in [place for place, write in upper.items() if write.width == TILE_WIDTH]:
                 self._check_upper(upper.pop(place))
             progress(len(leaves))
@@ -408,9 +427,8 @@ class _UrlAudit:
                     sentence = f"entry {index:,} is not under the checkpoint: {error}"
                     self._report.add("tile-changed", f"entry {index}", sentence, index)
             progress(len(chosen))
-        chosen_sizes = random.Random(seed).sample(self._anchors, min(MAX_OLD_SIZES, len(self._anchors)))  # noqa: S311
-        for anchored in sorted({*chosen_sizes, *self._anchors[-1:]}):
-            self._check_anchor(anchored, tree_root(anchored, self._url))
+        for anchored in some_of(self._known.chain.between(0, size), MAX_OLD_SIZES, random.Random(seed)):  # noqa: S311
+            self._check_anchor(anchored.size, anchored.root, tree_root(anchored.size, self._url))
         if view.root() != root:
             sentence = "the checkpoint that is served does not have the root that the served tiles give"
             self._report.add("checkpoint-differs", f"checkpoint {size}", sentence, size)
@@ -437,25 +455,31 @@ class _UrlAudit:
 
     def _check_receipt(self, index: int, statement: bytes, record_id: str) -> None:
         """5, for one record."""
-        if self._verifier is None or any(notice.kind == "receipts-closed" for notice in self._report.notices):
+        if self._receipts_closed:
             return
         where = f"receipt of entry {index}"
         try:
             data = self._url.receipt(record_id)
-            if data is None and not self._report.receipts:
-                sentence = "receipts are not for this caller, so none was checked: ask as an auditor of the department"
-                self._report.add("receipts-closed", "receipts", sentence)
+            if data is None and not self._report.receipts and not self._known.receipts_due:
+                sentence = "receipts are not shown to who asks, so none was checked: say with --as which department's "
+                self._report.add("receipts-closed", "receipts", sentence + "auditor asks, and it is a finding")
+                self._receipts_closed = True
                 return
             if data is None:
-                raise NotServed("it is withheld, and others are served")
+                if self._report.receipts:
+                    raise NotServed("it is withheld, and others are served")
+                raise _Withheld("it is not shown to who may see it")
             logged = self._verifier.verify(statement + b"~", data).logged
             if logged is None or logged.index != index:
                 raise NotServed("it is the receipt of another entry")
-            anchored = self._known.anchored.get(logged.size)
-            if logged.anchor is not None and (anchored is None or anchored.root != logged.root):
+            if logged.anchor is not None and self._known.chain.root_at(logged.size) != logged.root:
                 raise NotServed(f"it names an anchor of size {logged.size:,} that the chain does not have so")
         except CouldNotRun:
             raise
+        except _Withheld as error:
+            sentence = f"the receipt of record {record_id}: {error}"
+            self._report.add("receipts-withheld", where, sentence, index, record_id, thing="receipts")
+            return
         except YunxiError as error:
             sentence = f"the receipt of record {record_id}: {error}"
             self._report.add("receipt-wrong", where, sentence, index, record_id)
@@ -464,6 +488,7 @@ class _UrlAudit:
 
     def _leaves(self, tile: int, width: int, only: set[int] | None = None) -> list[bytes]:
         """The hashes of a tile, after its statements were held against them, where they may be read."""
+        self._follow_anchors(tile * TILE_WIDTH, tile * TILE_WIDTH + width)
         leaves = hashes_of(self._url.tile(0, tile, width))
         statements = self._url.bundle(tile, width) if self._open else None
         if statements is None:
@@ -502,15 +527,31 @@ class _UrlAudit:
             self._report.add("key-not-valid", where, sentence, index, name)
         elif key.valid_to is not None and self._newest_time >= key.valid_to + LATE_S:
             self._report.add("dated-back", where, dated_back(name), index, name)
-        behind = bisect_right(self._anchors, index)
-        holding = self._anchors[behind] if behind < len(self._anchors) else None
-        if holding is not None and claimed.issued_at > self._known.anchored[holding].timestamp + APART_S:
-            sentence = f"record {name} is dated after the anchor of size {holding:,}, which holds it"
+        holding = next((anchored for anchored in self._anchors if anchored.size > index), None)
+        if holding is not None and claimed.issued_at > holding.time + APART_S:
+            sentence = f"record {name} is dated after the anchor of size {holding.size:,}, which holds it"
             self._report.add("clock-apart", where, sentence, index, name)
 
-    def _check_anchor(self, size: int, root: bytes) -> None:
+    def _anchored(self) -> int:
+        """The newest size that is anchored and served: the chain may have gone on, or the log been cut."""
+        size, newest = self._checkpoint.size, self._known.chain.size()
+        if newest <= size:
+            return newest
+        return max((anchored.size for anchored in self._known.chain.between(0, size)), default=0)
+
+    def _follow_anchors(self, start: int, end: int) -> None:
+        """Holds the anchors of sizes above `start`, up to the first one above `end`; `start` only grows."""
+        self._anchors = [anchored for anchored in self._anchors if anchored.size > start]
+        while not self._anchors or self._anchors[-1].size <= end:
+            anchored = next(self._coming, None)
+            if anchored is None:
+                return
+            if anchored.size > start:
+                self._anchors.append(anchored)
+
+    def _check_anchor(self, size: int, root: bytes, given: bytes) -> None:
         self._report.anchors += 1
-        if self._known.anchored[size].root != root:
+        if given != root:
             sentence = f"the chain holds another root for size {size:,} than the served tiles give"
             self._report.add("root-differs-from-chain", f"size {size}", sentence, size)
 

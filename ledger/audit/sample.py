@@ -8,8 +8,9 @@ its seed is given again, so that nobody knows before what will be looked at.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import groupby
+from typing import TypeVar
 
 from sqlalchemy import Connection, select
 
@@ -25,6 +26,8 @@ from ledger.store.reading import StoredTiles
 
 MAX_OLD_SIZES = 100
 _PROOFS_A_VIEW = 256
+
+T = TypeVar("T")
 
 
 def sample_log(
@@ -51,6 +54,18 @@ def draw(size: int, count: int, seed: str) -> list[int]:
     return sorted(random.Random(seed).sample(range(size), min(count, size)))  # noqa: S311
 
 
+def some_of(items: Iterable[T], count: int, chance: random.Random) -> list[T]:
+    """`count` of the items, each as likely as the others, and the last one; in their order. Holds no others."""
+    kept: list[tuple[int, T]] = []
+    last: list[tuple[int, T]] = []
+    for number, item in enumerate(items):
+        last = [(number, item)]
+        place = number if number < count else chance.randrange(number + 1)
+        if place < count:
+            kept[place : place + 1] = last
+    return [item for _, item in sorted([*kept, *(one for one in last if one not in kept)], key=lambda one: one[0])]
+
+
 def _check_included(report: LogReport, bench: Bench, tiles: TileReader, drawn: list[int]) -> None:
     log = bench.log
     for place in range(0, len(drawn), _PROOFS_A_VIEW):
@@ -67,14 +82,12 @@ def _check_old_roots(
     report: LogReport, connection: Connection, bench: Bench, tiles: TileReader, chance: random.Random
 ) -> None:
     number, size = bench.log.number, bench.log.size
-    sizes = {
-        found
-        for table in (checkpoints, anchors)
-        for found in connection.scalars(select(table.c.size).where(table.c.log == number, table.c.size <= size))
-    }
-    chosen = set(chance.sample(sorted(sizes), min(MAX_OLD_SIZES, len(sizes))))
+    chosen: set[int] = set()
+    for table in (checkpoints, anchors):
+        query = select(table.c.size).where(table.c.log == number, table.c.size <= size).order_by(table.c.size)
+        chosen |= set(some_of(connection.scalars(query), MAX_OLD_SIZES // 2, chance))
     newest = bench.chain.size() if bench.chain else 0
-    chosen |= {max(sizes, default=0), newest} & set(range(1, size + 1))
+    chosen |= {newest} & set(range(1, size + 1))
     for old in sorted(chosen):
         start = (old - 1) // STRETCH * STRETCH
         found = StretchAudit(connection, bench, start, min(start + STRETCH, size), lambda _: None).claims_at(old)

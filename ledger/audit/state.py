@@ -1,6 +1,6 @@
 """What an audit remembers, so that one that was cut off goes on: a file of lines, each written and synced whole.
 
-    {"format": "yunxi-audit", "v": 1, "options": {…}, "logs": [{…}], "newest": {department: size}}     once, first
+    {"format": "yunxi-audit", "v": 2, "options": {…}, "logs": [{…}], "newest": {department: size}}     once, first
     {"stretch": {…}}                                                                    for each that was audited
 
 The logs are pinned: an audit that goes on tomorrow is of what stood there when it began. A last line without its end is
@@ -67,7 +67,7 @@ class State(NoState):
         if self._head is None:
             self._head = {
                 "format": FORMAT,
-                "v": 1,
+                "v": 2,
                 "options": self._options,
                 "logs": [{**asdict(log), "root": log.root.hex()} for log in logs],
                 "newest": dict(newest),
@@ -89,7 +89,7 @@ class State(NoState):
             lines = read_lines(self._path)
             if not lines:
                 return
-            if lines[0]["format"] != FORMAT or lines[0]["v"] != 1:
+            if lines[0]["format"] != FORMAT or lines[0]["v"] != 2:
                 raise Malformed("audit state", "is of another version")
             if lines[0]["options"] != self._options:
                 raise Refusal(f"{self._path} is of another audit (other node or options): name a new file")

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from cryptography.exceptions import InvalidSignature
@@ -26,8 +25,7 @@ _TEXTS = ("iss", "type")
 _OPTIONAL = ("matter", "case", "inspection", "amends")
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A statement as it reads. Nothing of it is true before `verify` returned; `issued_at` in seconds since 1970."""
 
     ascii: bytes
@@ -89,11 +87,17 @@ class StatementReader:
 
 
 def _is_plain(claims: dict[str, Any]) -> bool:
-    texts = [claims.get(name) for name in _TEXTS] + [claims[name] for name in _OPTIONAL if name in claims]
+    for name in _TEXTS:
+        text = claims.get(name)
+        if type(text) is not str or not 0 < len(text) <= 200:
+            return False
+    for name in _OPTIONAL:
+        text = claims.get(name, "-")
+        if type(text) is not str or not 0 < len(text) <= 200:
+            return False
     digests, indexes = claims.get("_sd"), claims.get("subj")
     return (
-        all(type(text) is str and 0 < len(text) <= 200 for text in texts)
-        and type(claims.get("iat")) is int
+        type(claims.get("iat")) is int
         and claims["iat"] >= 0
         and type(claims.get("v")) is int
         and type(claims.get("jti")) is str

@@ -6,7 +6,7 @@ sizes; `ledger.audit.logs` puts the stretches together and compares.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -15,7 +15,7 @@ from sqlalchemy import cast as sql_cast
 
 from ledger.audit.bench import STRETCH, Bench, Beside, Claim, OldKey, Stop, Stretch
 from ledger.audit.beside import split_view
-from ledger.audit.chain import Location, in_force
+from ledger.audit.chain import Anchored, Location, Near, in_force
 from ledger.audit.clocks import AnchorTime, Clocks, Moment, checkpoint_anomalies
 from ledger.audit.statements import Claimed, StatementReader
 from ledger.audit.vault import VaultAudit
@@ -67,11 +67,13 @@ class StretchAudit:
         self._reader = StatementReader()
         self._vault = VaultAudit(connection, bench, self._found)
         self._own = bench.own_kids()
-        self._locations: dict[int, Location | None] = {}
-        self._clocks = Clocks(self._anchor_times(), self._acknowledged_before())
+        self._anchored: dict[int, Anchored] = {}
+        self._told_upto = 0  # what is anchored meanwhile, `_anchored` does not tell
+        self._clocks = Clocks([], None)
 
     def run(self) -> Stretch:
         """Audits it. Raises CouldNotRun when database, chain or key agent fail; everything else is a finding."""
+        self._ask_chain()
         stops = self._stops()
         for start, end in _spans(self._found.start, self._found.end, stops):
             self._check_span(start, end)
@@ -79,10 +81,12 @@ class StretchAudit:
                 self._found.stops.append(Stop(end, self._edge.root(), tuple(self._claims(end, stops[end]))))
             self._progress(end - start)
         self._found.root = self._edge.root()
+        check_history(self._connection, self._bench, self._report, self._anchored)
         return self._found
 
     def some(self, indexes: list[int]) -> Stretch:
         """Audits these entries of the stretch alone, each against its leaf in the tile. Raises as `run`."""
+        self._ask_chain()
         for index in indexes:
             rows = list(read_entries(self._connection, self._log.number, index, index + 1))
             beside = self._beside(index, index + 1)
@@ -223,11 +227,11 @@ class StretchAudit:
         note = sql_cast(checkpoints.c.note, LargeBinary).label("note")
         rows = self._connection.execute(select(checkpoints.c.size, note).where(signed))
         stops |= {row.size: row.note for row in rows}
-        newest = self._bench.chain.size() if self._bench.chain else 0
         shown = self._connection.scalars(union_all(*(select(t.c.size).where(self._shown(t)) for t, _, _ in _SHOWN)))
         here = cosignatures.c.size.between(start + 1, end) & (cosignatures.c.log == self._log.number)
         signed_by_others = self._connection.scalars(select(cosignatures.c.size).where(here).distinct())
-        for size in (newest, *shown, *signed_by_others):
+        newest = self._bench.chain.size() if self._bench.chain else 0
+        for size in (newest, *self._anchored, *shown, *signed_by_others):
             if start < size <= end:
                 stops.setdefault(size, None)
         return dict(sorted(stops.items()))
@@ -242,7 +246,7 @@ class StretchAudit:
         yield from self._shown_to_witnesses(size)
         if self._bench.chain is None:
             return
-        anchored = self._bench.chain.root_at(size)
+        anchored = self._root_at(size)
         if anchored is not None:
             self._report.anchors += 1
             sentence = f"the chain holds another root for size {size:,} than the stored statements give"
@@ -294,8 +298,8 @@ class StretchAudit:
                 self._report.add("cosignature-changed", where, sentence, size)
                 continue
             self._report.cosignatures += 1
-            interval = self._bench.witnesses.get(VerifierKey.parse(row.witness).public)
-            if interval is not None and not in_force(interval, found.time, APART_S):
+            key = self._bench.witnesses.get(VerifierKey.parse(row.witness).public)
+            if key is not None and not in_force(key.interval, found.time, APART_S):
                 sentence = f"{row.witness[:100]} cosigned size {size:,} while its key was not registered"
                 self._report.add("key-not-valid", where, sentence, size)
             yield found.time
@@ -342,12 +346,44 @@ class StretchAudit:
         location = self._location(size)
         return said if location is None else location.block_time
 
+    def _ask_chain(self) -> None:
+        """All that the chain holds of the stretch, at most an anchor for each of its entries."""
+        start, end = self._found.start, self._found.end
+        if self._bench.chain is not None:
+            there = self._bench.chain.between(start, end, self._near())
+            self._anchored = {anchored.size: anchored for anchored in there}
+            self._told_upto = min(end, self._bench.chain.size())
+        self._clocks = Clocks(self._anchor_times(), self._acknowledged_before())
+
+    def _near(self) -> Near:
+        """Where the node says that the anchors around the stretch stand."""
+        here = select(anchors.c.size, anchors.c.block_number).where(anchors.c.log == self._log.number)
+        before = here.where(anchors.c.size <= self._found.start).order_by(anchors.c.size.desc()).limit(1)
+        behind = here.where(anchors.c.size >= self._found.end).order_by(anchors.c.size).limit(1)
+        block = self._connection.execute(before).one_or_none()
+        above = self._connection.execute(behind).one_or_none()
+        # SQLite keeps whatever somebody puts there
+        number = block.block_number if block is not None and type(block.block_number) is int else 0
+        return Near(max(0, number), above.size if above is not None else 0)
+
+    def _root_at(self, size: int) -> bytes | None:
+        if self._bench.chain is None:
+            return None
+        if not self._is_told(size):
+            return self._bench.chain.root_at(size)
+        found = self._anchored.get(size)
+        return None if found is None else found.root
+
     def _location(self, size: int) -> Location | None:
         if self._bench.chain is None:
             return None
-        if size not in self._locations:
-            self._locations[size] = self._bench.chain.location_of(size)
-        return self._locations[size]
+        if not self._is_told(size):
+            return self._bench.chain.location_of(size)
+        found = self._anchored.get(size)
+        return None if found is None else found.location
+
+    def _is_told(self, size: int) -> bool:
+        return self._found.start < size <= self._told_upto
 
     def _acknowledged_before(self) -> int | None:
         if self._found.start == 0:
@@ -383,6 +419,25 @@ def check_tile(connection: Connection, bench: Bench, report: Any, write: TileWri
     path = tile_path(write.level, write.index, 256)
     index = (write.index * 256 + byte // 32) * 256**write.level
     report.add("tile-changed", f"{path} byte {byte}", f"{path} differs at byte {byte:,}", index)
+
+
+def check_history(connection: Connection, bench: Bench, report: Any, anchored: Iterable[int]) -> None:
+    """That the node still has what it signed: every anchor on the chain is of a checkpoint that was signed here."""
+    sizes = sorted(anchored)
+    if not sizes:
+        return
+    signed, known = (set(connection.scalars(_sizes(table, bench, sizes))) for table in (checkpoints, anchors))
+    for size in sizes:
+        if size not in signed:
+            sentence = f"the chain holds an anchor of size {size:,}, and the node's checkpoint of that size is gone"
+            report.add("checkpoint-missing", f"size {size}", sentence, size)
+        elif size not in known:
+            sentence = f"the chain holds an anchor of size {size:,} that the node does not know of"
+            report.add("anchor-forgotten", f"size {size}", sentence, size)
+
+
+def _sizes(table: Table, bench: Bench, span: Sequence[int]) -> Any:
+    return select(table.c.size).where(table.c.log == bench.log.number, table.c.size.between(span[0], span[-1]))
 
 
 def dated_back(record_id: str) -> str:

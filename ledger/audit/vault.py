@@ -28,12 +28,13 @@ from ledger.formats.tiles import tree_root
 from ledger.freeze import case_lines, check_manifest
 from ledger.holds import LIFTED, PLACED, scopes_of
 from ledger.matters import list_key
+from ledger.record_types import BUILT_IN
 from ledger.records import split_disclosures
 from ledger.retention import is_kept
 from ledger.seal import subject_indexes
 from ledger.store.models import position_of
 from ledger.store.reading import EntryRow, StoredTiles, find_entry, read_logs
-from ledger.submission import service_key
+from ledger.submission import content_of, service_key
 
 _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _CLEAR = ("matter", "case", "inspection", "amends")
@@ -64,7 +65,8 @@ class VaultAudit:
             thing = None
             data_key = unwrap_data_key(kek, row.wrapped_key)
             joined = open_payload(data_key, row.payload, row.statement)
-            units = _read_units(split_disclosures(row.statement, joined, claimed.claims["_sd"]), row.record_id)
+            split_disclosures(row.statement, joined, claimed.claims["_sd"])
+            units = _read_units(joined, row.record_id)
         except SealedElsewhere:
             self._check_unopened(row)
             return
@@ -116,13 +118,17 @@ class VaultAudit:
             kind = self._bench.types.validate(
                 whole, max(row.acknowledged_at / 1000, claimed.issued_at), by_service=True
             )
+            owner = kind.member_unit
             for unit, members in units:
-                if not unit.startswith(_ATTACHMENT) and not members.keys() <= set(kind.units.get(unit, ())):
-                    raise RecordRefused("schema", f"unit {unit[:40]!r} shows members that the type puts elsewhere")
+                for member in () if unit.startswith(_ATTACHMENT) else members:
+                    if owner.get(member) != unit:
+                        raise RecordRefused("schema", f"unit {unit[:40]!r} shows members that the type puts elsewhere")
         except RecordRefused as error:
             unknown = error.reason == "unknown-type"
             said = "of a type that this node does not know" if unknown else f"not one of type {name}"
             sentence = f"record {row.record_id} is {said}: {error}"
+            if not (BUILT_IN / f"{claims['type']}.v{claims['v']}.json").is_file():
+                sentence += "; or the type's file was changed since it was sealed: compare it with the one in force"
             self._found(row, "type-unknown" if unknown else "record-invalid", sentence, f"type {name}")
             return False
         return True
@@ -240,12 +246,11 @@ class VaultAudit:
         """What intake computed over the content as it was handed in."""
         claims = claimed.claims
         content = {**record, "type": claims["type"], "v": claims["v"], "department": claims["iss"]}
-        content.pop("source", None)
         if claimed.type == DECISION and content.pop("manifest", None) is not None:
             described = [members for members in described if members.get("name") != NAME]
         if described:
             content["attachments"] = described
-        return content_mark(self._mark_key, orjson.dumps(content, option=orjson.OPT_SORT_KEYS))
+        return content_mark(self._mark_key, content_of(content))
 
     def _record(self, row: EntryRow) -> dict[str, Any]:
         data_key = unwrap_data_key(self._kek(row.epoch or 0), row.wrapped_key or b"")
@@ -280,17 +285,19 @@ def _lost(row: EntryRow) -> str:
     return "the payload" if row.wrapped_key is None else "the ciphertext (but not the data key)"
 
 
-def _read_units(texts: list[bytes], record_id: str) -> list[tuple[str, dict[str, Any]]]:
+def _read_units(joined: bytes, record_id: str) -> list[tuple[str, dict[str, Any]]]:
     """Unit and members of each disclosure, after each was found in its statement. Raises DisclosureInvalid where one
     is something else: its sealer held the department's keys, and was no sealer of ours."""
     decode, loads = binascii.a2b_base64, orjson.loads
     try:
-        opened = [loads(decode(text.translate(_FROM_URL_SAFE) + b"==")) for text in texts]
+        # one translation for all of them
+        opened = [loads(decode(text + b"==")) for text in joined.translate(_FROM_URL_SAFE).split(b"~")[:-1]]
         found = [(unit, members) for _, unit, members in opened]
     except (ValueError, TypeError) as error:
         raise DisclosureInvalid(f"a disclosure of record {record_id} is none: {error}") from error
-    if not all(type(unit) is str and type(members) is dict for unit, members in found):
-        raise DisclosureInvalid(f"a disclosure of record {record_id} is not a unit with its members")
+    for unit, members in found:
+        if type(unit) is not str or type(members) is not dict:
+            raise DisclosureInvalid(f"a disclosure of record {record_id} is not a unit with its members")
     return found
 
 

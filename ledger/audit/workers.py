@@ -16,7 +16,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from ledger.audit.bench import Bench, Stretch
-from ledger.audit.chain import ChainRoots, Interval, LogKeys
+from ledger.audit.chain import ChainRoots, LogKeys, WitnessKey
 from ledger.audit.stretch import StretchAudit
 from ledger.errors import CouldNotRun, YunxiError
 from ledger.keks import KekRing
@@ -32,7 +32,7 @@ class Job:
     newest: int | None
     keys: LogKeys
     place: tuple[int, frozenset[str]] | None
-    witnesses: Mapping[bytes, Interval]
+    witnesses: Mapping[bytes, WitnessKey]
     start: int
     end: int
 

@@ -59,6 +59,18 @@ class AnchoredRoot:
 
 
 @dataclass(frozen=True, slots=True)
+class AnchoredEvent:
+    """One anchor as its event says it: root, block hash and transaction 32 bytes each."""
+
+    size: int
+    root: bytes
+    previous_size: int
+    block_number: int
+    block_hash: bytes
+    transaction: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """A log's newest anchor; all zero (`size` 0) for a log that has none."""
 
@@ -397,6 +409,21 @@ class EvidenceLogContract(Contract):
             raise HistoryRefused(f"Size {size} was not anchored, although the node has a receipt for it; try again.")
         return AnchorReceipt(tx_hash, receipt.block_number, receipt.block_hash, anchored.timestamp)
 
+    def lineage(self) -> tuple[str, ...]:
+        """The addresses of this contract and of those that it carries on, newest first."""
+        found: list[str] = [self.address]
+        earlier = self.predecessor()
+        while earlier is not None:
+            found.append(earlier)
+            earlier = EvidenceLogContract(self.client, earlier).predecessor()
+        return tuple(found)
+
+    def anchored_events(self, log_id: bytes, first: int, last: int, lineage: Sequence[str] = ()) -> list[AnchoredEvent]:
+        """The anchors of a log in blocks first..last, oldest first, by their events; also those of the contracts in
+        `lineage`. Raises Malformed for an event that is none of ours."""
+        topics = [self.artifact.events["Anchored"].selector, log_id]
+        return [_anchored(event) for event in self.client.logs(lineage or self.address, topics, first, last)]
+
     def anchored_event(self, log_id: bytes, size: int, block_number: int) -> EventLog | None:
         """The event of the anchor at `size` in the block that holds it, found by index; None if the node has none."""
         event = self.artifact.events["Anchored"].selector
@@ -512,6 +539,13 @@ def _create(client: ChainClient, account: Signer, data: bytes) -> str:
 
 def _address(value: str) -> str | None:
     return None if int(value, 16) == 0 else to_checksum_address(value)
+
+
+def _anchored(event: EventLog) -> AnchoredEvent:
+    if len(event.topics) != 4 or len(event.data) != 64 or event.topics[2][:24] != bytes(24):
+        raise Malformed("Anchored event", "has another form")
+    size, previous = int.from_bytes(event.topics[2], "big"), int.from_bytes(event.data[32:], "big")
+    return AnchoredEvent(size, event.data[:32], previous, event.block_number, event.block_hash, event.tx_hash)
 
 
 def _use(use: str) -> int:

@@ -6,6 +6,7 @@ One audit names each forgery with its first cause and nothing else. What rests o
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -13,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +24,36 @@ from sqlalchemy import insert
 
 from ledger.attachments import attachment_context
 from ledger.audit import CRITICAL, WARNING, audit_nodes
-from ledger.chain.contracts import deploy
+from ledger.audit.chain import ChainRoots
+from ledger.chain.contracts import EvidenceLogContract, department_bytes, deploy
 from ledger.crypto.envelope import NONCE_BYTES, open_payload, seal_payload, unwrap_data_key
 from ledger.crypto.stream import seal_stream
 from ledger.errors import Refusal
+from ledger.feeds import report_key
 from ledger.formats.cosignature import cosign
 from ledger.formats.encoding import b64url_decode, b64url_encode
 from ledger.formats.note import COSIGNATURE_ED25519, VerifierKey
 from ledger.formats.trust import Trust
+from ledger.matter_lists import MatterList, Merged
+from ledger.matters import Draft, Origin, _record, held_matters, list_key, newest_list, rebuild
+from ledger.node import Node
 from ledger.store.models import destructions, position_of
+from ledger.store.reading import read_positions
 from ledger.submission import draw_record_id, service_key
 from ledger.trust import export_trust
-from tests.attacks.world import CASE, FEED, HELD_CASE, TERMINAL, Forger, World, make_world
+from tests.attacks.world import (
+    CASE,
+    FEED,
+    HELD_CASE,
+    LOST_TERMINAL,
+    OWN_RECORDS,
+    OWN_TYPE,
+    TERMINAL,
+    Forger,
+    World,
+    make_world,
+    write_own_type,
+)
 from tests.fixtures.cases import MATTER, OFFICERS, PHOTO, step
 from tests.fixtures.exchange import KIND, LEAD, OTHER, OWNER, PURPOSE, TYPE, UNITS
 from tests.fixtures.nodes import Rows, end_chain
@@ -139,12 +159,15 @@ def made(forger: Forger, **changes: Any) -> dict[str, Any]:
 
 def told(forger: Forger, department: str, kind: str) -> dict[str, Any]:
     node = forger.open()
-    position = forger.find(department, kind)
-    record_id = bytes(forger.rows.get(f"SELECT record_id FROM entries WHERE position = {position}")).hex()
-    name = "-".join((record_id[:8], record_id[8:12], record_id[12:16], record_id[16:20], record_id[20:]))
-    with node.database.reading() as connection:
-        record = node.reader.open(connection, name).record()
+    record = told_at(node, forger.find(department, kind))
     node.close()
+    return record
+
+
+def told_at(node: Node, position: int) -> dict[str, Any]:
+    with node.database.reading() as connection:
+        (row,) = read_positions(connection, [position])
+        record = node.reader.open(connection, row.record_id).record()
     return {name: value for name, value in record.items() if name not in ("id", "attachments")}
 
 
@@ -421,6 +444,54 @@ def in_toml(old: str, new: str) -> Forge:
         path.write_text("\n".join(new if line.startswith(old) else line for line in lines) + "\n")
 
     return forge
+
+
+def own_type(change: Callable[[dict[str, Any]], None]) -> Forge:
+    """The file of the node's own type written anew."""
+    return lambda forger: write_own_type(forger.directory, change)
+
+
+def strike(schema: dict[str, Any], member: str) -> None:
+    for part in ("properties", "x-units", "x-unit-titles"):
+        del schema[part][member]
+
+
+def strike_unit(schema: dict[str, Any], unit: str, into: str) -> None:
+    schema["x-units"][into] += schema["x-units"].pop(unit)
+    del schema["x-unit-titles"][unit]
+
+
+def past_list(forger: Forger) -> None:
+    """The next list of matters, which holds one since 2019; its record says nothing of that, and the tables follow."""
+    node = forger.open()
+    number = forger.number(OWNER)
+    with node.database.reading() as connection:
+        held = held_matters(connection, number)
+        before = newest_list(connection, number)
+    node.close()
+    assert before is not None
+    moved = tuple(replace(matter, effective_from=date(2019, 1, 1)) for matter in held)
+    made = MatterList(OWNER, before.version + 1, before.as_of, moved)
+    merged = Merged(made.matters, (), (), ())
+    record = _record(Draft(number, before, made, merged), hashlib.sha256(made.serialize()).digest(),
+                     Origin("list.xlsx", bytes(32)), time.time())  # fmt: skip
+    forger.seal(record, key=service_key(list_key(made.version)), files={"matters.json": made.serialize()})
+    node = forger.open()
+    rebuild(node.database, node.reader, OWNER)
+    node.close()
+
+
+def feed_forged(forger: Forger, seq: int, totals: int | None = None, key: str | None = None) -> None:
+    """A report of the feed on nothing, which follows the last one in all but `seq` and what is said."""
+    node = forger.open()
+    last = told_at(node, forger.position("report 2"))
+    node.close()
+    nothing = dict.fromkeys(last["counts"], 0)
+    record = {name: value for name, value in last.items() if name != "id"}
+    record |= {"seq": seq, "since": last["occurred_at"], "counts": nothing, "log_rows": 0, "log_from": last["log_to"]}
+    if totals is not None:
+        record["totals"] = nothing
+    forger.seal(record, key=service_key(key or report_key(FEED, seq)))
 
 
 # a sentence -> (what is done, kind of the first cause, its severity, part of its sentence, every finding of each log)
@@ -821,7 +892,7 @@ FORGERIES: dict[str, tuple[Forge, str, str, str, dict[str, dict[str, int]]]] = {
         {"fire": {"key-changed": 1, "matters-differ": 1}},
     ),
     "a terminal's key dated back": (
-        run(lambda f: "UPDATE terminals SET valid_from = valid_from - 86400"),
+        run(lambda f: f"UPDATE terminals SET valid_from = valid_from - 86400 WHERE name = '{TERMINAL}'"),
         "terminal-changed",
         CRITICAL,
         TERMINAL,
@@ -881,6 +952,110 @@ FORGERIES: dict[str, tuple[Forge, str, str, str, dict[str, dict[str, int]]]] = {
         "it was reset or replaced",
         {"licensing": {"chain-replaced": 1}},
     ),
+    "a terminal revoked earlier than it was": (
+        run(lambda f: "UPDATE terminals SET revoked_at = revoked_at - 86400 WHERE revoked_at IS NOT NULL"),
+        "terminal-ended",
+        WARNING,
+        LOST_TERMINAL,
+        {"fire": {"terminal-ended": 1}},
+    ),
+    "a terminal revoked later than it was": (
+        run(lambda f: "UPDATE terminals SET revoked_at = revoked_at + 86400 WHERE revoked_at IS NOT NULL"),
+        "terminal-changed",
+        CRITICAL,
+        LOST_TERMINAL,
+        {"fire": {"terminal-changed": 1}},
+    ),
+    "a terminal revoked in the table alone": (
+        run(lambda f: f"UPDATE terminals SET revoked_at = 1780000000 WHERE name = '{TERMINAL}'"),
+        "terminal-ended",
+        WARNING,
+        "still in force in the registry",
+        {"fire": {"terminal-ended": 1}},
+    ),
+    "a revoked terminal that may hand in again": (
+        run(lambda f: "UPDATE terminals SET revoked_at = NULL"),
+        "terminal-ended",
+        WARNING,
+        "still takes from it",
+        {"fire": {"terminal-ended": 1}},
+    ),
+    "a member struck out of a type's file": (
+        own_type(lambda schema: strike(schema, "visitors")),
+        "record-invalid",
+        CRITICAL,
+        "or the type's file was changed",
+        {"fire": {"record-invalid": OWN_RECORDS}},
+    ),
+    "the units of a type's file moved": (
+        own_type(lambda schema: strike_unit(schema, "visitors", "text")),
+        "record-invalid",
+        CRITICAL,
+        "puts elsewhere",
+        {"fire": {"record-invalid": OWN_RECORDS}},
+    ),
+    "a type's file gone": (
+        lambda f: (f.directory / "types" / f"{OWN_TYPE}.v1.json").unlink(),
+        "type-unknown",
+        CRITICAL,
+        "does not know",
+        {"fire": {"type-unknown": OWN_RECORDS}},
+    ),
+    "a list of matters dated back": (
+        run(lambda f: "UPDATE matter_lists SET published_at = published_at - 86400000"),
+        "matters-differ",
+        CRITICAL,
+        "at another time",
+        {"fire": {"matters-differ": 1}},
+    ),
+    "a list that moves days in the past without a word": (
+        past_list,
+        "matters-differ",
+        CRITICAL,
+        "says nothing",
+        {"fire": {"matters-differ": 1}},
+    ),
+    "a record in a dossier that no extraction brought": (
+        run(
+            lambda f: (
+                "INSERT INTO dossier_entries SELECT log, kind, lead, number, owner, "
+                "'01900000-0000-7000-8000-000000000000', type, units, received_position, received_id, received_at "
+                "FROM dossier_entries LIMIT 1"
+            )
+        ),
+        "projection-differs",
+        CRITICAL,
+        "dossier_entries has a row",
+        {"licensing": {"projection-differs": 1}},
+    ),
+    "a unit more in a dossier than was given": (
+        run(lambda f: "UPDATE dossier_entries SET units = '[\"summary\"]' WHERE rowid = 1"),
+        "projection-differs",
+        CRITICAL,
+        "dossier_entries",
+        {"licensing": {"projection-differs": 2}},
+    ),
+    "a feed's report with a number left out": (
+        lambda f: feed_forged(f, 4),
+        "feed-report-missing",
+        CRITICAL,
+        "report 3 is missing",
+        {"fire": {"feed-report-missing": 1}},
+    ),
+    "a feed that counts anew": (
+        lambda f: feed_forged(f, 3, totals=1),
+        "feed-totals-differ",
+        WARNING,
+        "totals",
+        {"fire": {"feed-totals-differ": 1}},
+    ),
+    "a feed begun again under its own name": (
+        lambda f: feed_forged(f, 1, key=report_key(FEED, 3)),
+        "key-changed",
+        CRITICAL,
+        "is found under",
+        {"fire": {"key-changed": 1, "feed-report-renamed": 1}},
+    ),
     "a second log of the department": (second_log, "log-twice", CRITICAL, "second log", {"fire": {"log-twice": 1}}),
 }
 
@@ -933,6 +1108,19 @@ def test_a_good_node_gives_nothing(forger: Forger) -> None:
     assert [log.notices for log in found.logs] == [[], [], []]
     fire = next(log for log in found.logs if log.department == OWNER)
     assert (fire.manifests, fire.forgotten, fire.disclosures) == (1, 1, fire.disclosures) and fire.disclosures > 0
+
+
+def test_what_is_anchored_while_the_audit_runs_is_asked_for(forger: Forger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chain's size is asked first: here, just before the newest anchor was made."""
+    ask = ChainRoots.ask
+
+    def asked_before(contract: EvidenceLogContract, department: str) -> ChainRoots:
+        found = ask(contract, department)
+        return replace(found, newest=contract.root_at(department_bytes(department), found.newest).previous_size)  # type: ignore[union-attr]
+
+    monkeypatch.setattr(ChainRoots, "ask", asked_before)
+    found = forger.audit()
+    assert (found.good, found.causes()) == (True, [])
 
 
 def test_a_feed_that_fell_silent_is_worth_a_look(forger: Forger) -> None:
@@ -1017,7 +1205,7 @@ def test_witnesses_that_somebody_made_up_are_no_quorum(forger: Forger) -> None:
     found = forger.audit(lambda: time.time() + 7_200)
     fire = next(log for log in found.logs if log.department == OWNER)
     assert fire.counts == {"unwitnessed": 1}
-    assert "only 2 of 3 witnesses" in fire.findings[0].sentence
+    assert "cosigned by 0 in hands other than this node's" in fire.findings[0].sentence
 
 
 def test_two_nodes_with_one_department(forger: Forger, world: World, tmp_path: Path) -> None:

@@ -33,13 +33,13 @@ from ledger.forgetting import Forgetting
 from ledger.holds import Holds
 from ledger.keys import Signer
 from ledger.node import Node
-from ledger.record_types import CLEAR
+from ledger.record_types import BUILT_IN, CLEAR
 from ledger.seal import Sealer
 from ledger.sequencer import Arrival, Sequencer, lock_head
 from ledger.store.models import position_of
 from ledger.store.reading import find_entry
 from ledger.submission import AttachmentSource, Submission, draw_record_id
-from ledger.terminals import enrol
+from ledger.terminals import enrol, revoke
 from tests.fixtures.cases import MATTER, OFFICERS, PHOTO, step
 from tests.fixtures.exchange import LEAD, OTHER, OWNER, Exchange, exchange, reopened, until
 from tests.fixtures.matters import publish_matter
@@ -48,7 +48,9 @@ from tests.fixtures.records import COMPANY, acknowledged, report
 
 CASE, HELD_CASE = "望消立〔2026〕7号", "望消立〔2026〕8号"
 FEED = "shops"
-TERMINAL = "pda-07"
+TERMINAL, LOST_TERMINAL = "pda-07", "pda-08"
+OWN_TYPE = "shop.visited"
+OWN_RECORDS = 2
 NAMED = 3
 """Records of `fire` behind the newest anchor."""
 
@@ -79,6 +81,7 @@ def make_world(base: Path) -> World:
         opened.grant()
         number = opened.inspect()
         until(lambda: 0 < _count(opened, OWNER, "disclosure.made") == _count(opened, LEAD, "disclosure.received"))
+    write_own_type(base / "node")
     # without its workers from here on: what is sealed below matches the inspection, and pages of it could be under way
     with reopened(Node.open(base / "node"), automatic=False) as opened:
         node = opened.site.node
@@ -127,7 +130,26 @@ def _fill(node: Node) -> dict[str, Any]:
     request = Request(OWNER, TERMINAL, _ed25519(), _ed25519(), secrets.token_bytes(32))
     recipient = X25519PrivateKey.generate().public_key()
     enrol(node, request, "0" * 20, recipient, "http://127.0.0.1:1", 30)
+    request = Request(OWNER, LOST_TERMINAL, _ed25519(), _ed25519(), secrets.token_bytes(32))
+    enrol(node, request, "0" * 20, recipient, "http://127.0.0.1:1", 30)
+    revoke(node, OWNER, LOST_TERMINAL)
+    for number in range(OWN_RECORDS):
+        visit = {"type": OWN_TYPE, "v": 1, "occurred_at": "2026-03-04T09:15:00+08:00", "text": "来访。", "visitors": 2}
+        take(f"visit {number}", Submission(f"visit {number}", visit))
     return at
+
+
+def write_own_type(directory: Path, change: Callable[[dict[str, Any]], None] = lambda schema: None) -> None:
+    """The file of the node's own record type: a note with a number of visitors."""
+    schema = orjson.loads((BUILT_IN / "note.added.v1.json").read_bytes())
+    schema["properties"]["type"] = {"const": OWN_TYPE}
+    schema["properties"]["visitors"] = {"type": "integer", "minimum": 0, "maximum": 1000}
+    schema["x-units"]["visitors"] = ["visitors"]
+    schema["x-unit-titles"]["visitors"] = {"zh": "人数", "en": "Visitors"}
+    change(schema)
+    path = directory / "types" / f"{OWN_TYPE}.v1.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(orjson.dumps(schema))
 
 
 def _ed25519() -> bytes:
@@ -268,8 +290,10 @@ class _Sealer(Sealer):
     change: Callable[[dict[str, Any]], dict[str, Any]]
     raw: Callable[[list[bytes]], list[bytes]]
 
+    def _disclose(self, units: list[tuple[str, dict[str, Any]]]) -> bytes:
+        return b"~".join([*self.raw(super()._disclose(units).split(b"~")[:-1]), b""])
+
     def _claims(self, record: dict[str, Any], issued_at: int, disclosures: list[bytes]) -> dict[str, Any]:
-        disclosures[:] = self.raw(disclosures)
         return super()._claims(self.change(dict(record)), issued_at, disclosures)
 
 

@@ -158,7 +158,9 @@ def test_a_rollback_shows_before_the_next_record(own_node: Node, tmp_path: Path)
     check_round(Anchorer(own_node), 1)
     old = restore(own_node, tmp_path / "backup.sqlite")
     try:
-        assert Anchorer(old).round() or not node_status(old).good
+        (outcome,) = Anchorer(old).round()
+        assert isinstance(outcome.problem, HistoryRefused)
+        assert not node_status(old).good and "rolled back" in str(fire(old).halted)
     finally:
         old.close()
 

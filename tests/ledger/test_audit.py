@@ -7,12 +7,14 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 
+from ledger.audit.chain import NOWHERE, Anchored, Near
 from ledger.checkpoints import sign_at
 from ledger.forgetting import Forgetting
 from ledger.formats.tiles import tree_root
@@ -43,8 +45,11 @@ class RememberedRoots:
     def root_at(self, size: int) -> bytes | None:
         return self.roots.get(size)
 
-    def sizes(self) -> list[int]:
-        return sorted(self.roots, reverse=True)
+    def between(self, after: int, upto: int, near: Near = NOWHERE) -> Iterator[Anchored]:
+        for size in sorted(self.roots):
+            root = self.root_at(size)
+            if after < size <= upto and root is not None:
+                yield Anchored(size, root, 0, None)
 
     def location_of(self, size: int) -> None:
         return None
