@@ -28,6 +28,7 @@ from gateway.peers.client import PeerClient
 from gateway.peers.directory import PeerDirectory
 from gateway.people.oidc import Provider
 from gateway.people.service import people_of
+from gateway.problems import Problem
 from gateway.projections.registry import projector_of
 from gateway.recalls.projection import CORRECTION, RECALL
 from gateway.recalls.service import Acknowledgements, Notices
@@ -143,3 +144,9 @@ async def get_site(request: Request) -> Site:
 
 
 SiteOf = Annotated[Site, Depends(get_site)]
+
+
+def require_hosted(site: Site, department: str) -> None:
+    """Raises Problem `forbidden` for a department whose log is on another node: its key lets its systems in too."""
+    if department not in site.hosted:
+        raise Problem("forbidden", f"this is not the node of {department}: ask its own")

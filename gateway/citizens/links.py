@@ -25,6 +25,8 @@ from ledger.store.reading import find_entry, read_logs
 PAGE = "/c"
 TOKEN = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]")
 
+_HOST = re.compile(r"([\w.-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?")
+
 _NOWHERE = "the code leads to no decision here: scan it again, or ask the department that served it"
 
 _NO_LINK = "the department has no such link"
@@ -124,7 +126,8 @@ def origin_of(address: str) -> str:
         raise CouldNotRun("the address is no URL: give one like https://ledger.example.org") from error
     if parts.scheme != "https" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
         raise CouldNotRun("people must reach the node by https: give an address like https://ledger.example.org")
-    if not parts.netloc or parts.path.strip("/") or parts.query or parts.fragment or parts.username:
+    # a backslash or a turn of direction in a host shows another one than browsers go to
+    if not _HOST.fullmatch(parts.netloc) or parts.path.strip("/") or parts.query or parts.fragment:
         raise CouldNotRun("the address is scheme and host alone, like https://ledger.example.org")
     return f"{parts.scheme}://{parts.netloc}"
 

@@ -26,7 +26,7 @@ from gateway.problems import Problem
 from gateway.proceedings.views import Body
 from gateway.records.schemas import RecordId as RecordIdText
 from gateway.records.service import instant
-from gateway.site import SiteOf
+from gateway.site import SiteOf, require_hosted
 from ledger.errors import ChainUnreachable, CouldNotRun
 from ledger.paper.qr import QrCode
 
@@ -84,6 +84,7 @@ def decision(_: Anybody, site: SiteOf, request: Request, asked: Asked) -> dict[s
 def make(caller: Issuer, site: SiteOf, asked: NewLink) -> dict[str, Any]:
     """A new link and its QR code (SVG), to be printed on the decision before that is sealed; without `record` it leads
     nowhere until it is bound. The token in it is told this once; earlier codes go on working."""
+    require_hosted(site, caller.department)
     try:
         origin = links.origin_of(asked.address)
     except CouldNotRun as error:

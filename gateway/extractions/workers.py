@@ -105,7 +105,7 @@ class AutomaticExtraction:
             await asyncio.gather(*tasks.values(), return_exceptions=True)
 
     def _pairs(self) -> dict[Pair, Names]:
-        self._projector.catch_up(self._hosted)
+        # no catching up here: whoever waits for news that its own catching up makes never rests while records come in
         with self._database.reading() as connection:
             found: dict[Pair, set[tuple[str, ...]]] = {pair: set() for pair in pulls.pairs(connection, self._hosted)}
             for case in pulls.open_cases(connection, self._hosted):

@@ -15,7 +15,7 @@ from gateway.grants.sentences import sentence, standing, state_of
 from gateway.grants.service import MOST_PER_DAY, grant_json
 from gateway.guarded import Guarded
 from gateway.problems import Problem
-from gateway.site import Site, SiteOf
+from gateway.site import Site, SiteOf, require_hosted
 from ledger.chain.sharing_grants import MOST_TERMS, Grant, Terms
 
 router = APIRouter(prefix="/v1/grants", tags=["grants"], route_class=Guarded)
@@ -123,7 +123,7 @@ def give(caller: Giver, site: SiteOf, asked: GrantAsked) -> Any:
         purposes=tuple(asked.purposes),
         case_kinds=tuple(asked.case_kinds),
     )
-    _require_hosted(site, caller)
+    require_hosted(site, caller.department)
     return _shown(site, site.grants.give(caller.department, terms, by=caller.subject, legal_basis=asked.legal_basis))
 
 
@@ -139,13 +139,8 @@ def show(caller: Reader, site: SiteOf, number: Number) -> Any:
 @router.post("/{number}/revoke", summary="Revoke a grant", response_model=GrantShown)
 def revoke(caller: Giver, site: SiteOf, number: Number) -> Any:
     """Ends a grant of the caller's department now, for ever; its history stays."""
-    _require_hosted(site, caller)
+    require_hosted(site, caller.department)
     return _shown(site, site.grants.revoke(caller.department, number))
-
-
-def _require_hosted(site: Site, caller: Caller) -> None:
-    if caller.department not in site.hosted:
-        raise Problem("forbidden", f"this is not the node of {caller.department}: ask its own")
 
 
 def _shown(site: Site, grant: Grant) -> GrantShown:

@@ -25,6 +25,7 @@ accounts = Table(
     Column("totp", LargeBinary, nullable=True),
     Column("totp_step", BigInteger, nullable=False),
     Column("failures", Integer, nullable=False),
+    Column("wrong_codes", Integer, nullable=False, server_default="0"),  # behind the right password
     Column("locked_until", BigInteger, nullable=False),
     Column("disabled", Boolean, nullable=False),
     Column("created_at", BigInteger, nullable=False),

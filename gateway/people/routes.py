@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
-from anyio import to_thread
+from anyio import CapacityLimiter, sleep, to_thread
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -16,6 +17,7 @@ from gateway.caller import ADMIN, PERSON_ROLES, Caller
 from gateway.guarded import Guarded
 from gateway.operations.remote import address_of
 from gateway.people import sessions
+from gateway.people.errors import SignInFailed
 from gateway.people.oidc import SIGN_IN_SECONDS, Provider
 from gateway.people.service import Account, SignedIn
 from gateway.problems import Problem
@@ -25,6 +27,9 @@ router = APIRouter(prefix="/v1", tags=["people"], route_class=Guarded)
 
 MAX_WAITING = 100
 """Sign-ins that wait for their turn."""
+
+FAILURE_SECONDS = 0.25
+"""What a failure takes, or a multiple: counting it takes time only where there is an account."""
 
 Done = TypeVar("Done")
 Anybody = Annotated[Caller | None, public()]
@@ -108,17 +113,18 @@ def me(caller: Person) -> dict[str, Any]:
 async def change_password(_: Anybody, site: SiteOf, request: Request, asked: NewPassword) -> Response:
     """Replaces the password after signing in with the old one; every session ends."""
     await _sign_in(site, request, asked)
-    await _slowly(site, partial(site.people.set_password, asked.login, asked.new_password))
+    await _slowly(site.sign_ins, partial(site.people.set_password, asked.login, asked.new_password))
     return Response(status_code=204)
 
 
 @router.get("/sign-in/provider", status_code=303, summary="Sign in at the identity provider", response_class=Response)
-def begin_at_provider(
+async def begin_at_provider(
     _: Anybody, site: SiteOf, request: Request, back_to: Annotated[str, Query(max_length=500)] = "/"
 ) -> Response:
     """Sends the browser to the provider."""
     site.sign_in_limits.take(_address(request))
-    begun = _provider(site).begin(back_to)
+    provider = _provider(site)
+    begun = await _slowly(provider.turns, partial(provider.begin, back_to))
     response = RedirectResponse(begun.url, 303)
     # lax, or the browser would not bring it back from the provider's page
     response.set_cookie(
@@ -128,17 +134,19 @@ def begin_at_provider(
 
 
 @router.get("/sign-in/provider/callback", status_code=303, summary="Back from the provider", response_class=Response)
-def end_at_provider(
+async def end_at_provider(
     _: Anybody,
     site: SiteOf,
     request: Request,
     state: Annotated[str, Query(max_length=100)] = "",
     code: Annotated[str, Query(max_length=2000)] = "",
+    iss: Annotated[str | None, Query(max_length=500, description="the provider (RFC 9207)")] = None,
 ) -> Response:
     """Where the provider sends the browser; begins the session."""
     site.sign_in_limits.take(_address(request))
     kept = request.cookies.get(sessions.SIGN_IN_COOKIE)
-    signed_in, back_to = _provider(site).finish(state, kept, code)
+    provider = _provider(site)
+    signed_in, back_to = await _slowly(provider.turns, partial(provider.finish, state, kept, code, iss))
     response = RedirectResponse(back_to, 303)
     sessions.keep_token(response, signed_in.token)
     response.delete_cookie(sessions.SIGN_IN_COOKIE, path="/", secure=True, httponly=True, samesite="lax")
@@ -152,9 +160,10 @@ def accounts(caller: Admin, site: SiteOf) -> dict[str, Any]:
 
 
 @router.post("/accounts", status_code=201, summary="Make an account")
-def create_account(caller: Admin, site: SiteOf, asked: NewAccount) -> dict[str, Any]:
+async def create_account(caller: Admin, site: SiteOf, asked: NewAccount) -> dict[str, Any]:
     """The account, and once only what the person's authenticator app needs."""
-    created = site.people.create(caller.department, asked.login, asked.roles, asked.password, totp=asked.one_time_codes)
+    create = partial(site.people.create, caller.department, asked.login, asked.roles, asked.password)
+    created = await _slowly(site.sign_ins, partial(create, totp=asked.one_time_codes))
     return _account_json(created.account) | {"provisioning_uri": created.provisioning_uri}
 
 
@@ -171,14 +180,20 @@ def change_account(caller: Admin, site: SiteOf, login: LoginPath, asked: Account
 
 async def _sign_in(site: Site, request: Request, asked: SignIn | NewPassword) -> SignedIn:
     site.sign_in_limits.take(_address(request))
-    return await _slowly(site, partial(site.people.sign_in, asked.login, asked.password, asked.code))
+    began = time.monotonic()
+    try:
+        return await _slowly(site.sign_ins, partial(site.people.sign_in, asked.login, asked.password, asked.code))
+    except SignInFailed:
+        await sleep(FAILURE_SECONDS - (time.monotonic() - began) % FAILURE_SECONDS)
+        raise
 
 
-async def _slowly(site: Site, work: Callable[[], Done]) -> Done:
-    """Work with a password takes 64 MiB and much time by design: a few at once, and never the threads of all others."""
-    if site.sign_ins.statistics().tasks_waiting >= MAX_WAITING:
+async def _slowly(turns: CapacityLimiter, work: Callable[[], Done]) -> Done:
+    """Work with a password takes 64 MiB and much time by design, and a provider may be slow: a few at once, and never
+    the threads of all others."""
+    if turns.statistics().tasks_waiting >= MAX_WAITING:
         raise Problem("overloaded", "too many people are signing in: try again in a moment", retry_after=5)
-    return await to_thread.run_sync(work, limiter=site.sign_ins)
+    return await to_thread.run_sync(work, limiter=turns)
 
 
 def _of_own_department(site: Site, caller: Caller, login: str) -> None:

@@ -3,8 +3,9 @@
     sign in:  password ─► one-time code ─► session token (shown once, stored as its SHA-256)
     request:  token ─► session ─► account ─► Caller
 
-Five failures in a row lock an account for a quarter of an hour. A one-time code counts once. Sessions end after half an
-hour without a request, after twelve hours, and whenever the password or the roles change.
+Five failures in a row lock an account for a quarter of an hour; five wrong codes behind the right password for twice as
+long each time, a day at most, because whoever has the password needs nothing but time. A code counts once. Sessions end
+after half an hour without a request, after twelve hours, and whenever the password or the roles change.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ from ledger.store.database import Database
 
 MAX_FAILURES = 5
 LOCKED_SECONDS = 15 * 60
+LOCKED_LONGEST = 24 * 60 * 60
 IDLE_SECONDS = 30 * 60
 SESSION_SECONDS = 12 * 60 * 60
 _TOUCH_SECONDS = 60  # how stale `used_at` may be: one write a minute, not one a request
 _TOKEN_CHARS = 43
+_UNLOCKED = {"failures": 0, "wrong_codes": 0, "locked_until": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ class People:
             "totp": None if secret is None else passwords.seal_totp(secret, account, self._secret),
             "totp_step": 0,
             "failures": 0,
+            "wrong_codes": 0,
             "locked_until": 0,
             "disabled": False,
             "created_at": int(self._clock()),
@@ -130,7 +134,7 @@ class People:
 
     def set_password(self, login: str, password: str) -> None:
         """Replaces the password, unlocks, and ends every session of the account."""
-        self._change(login, password=passwords.hash_password(password, login), failures=0, locked_until=0)
+        self._change(login, password=passwords.hash_password(password, login), **_UNLOCKED)
 
     def set_roles(self, login: str, roles: Iterable[str]) -> None:
         """Replaces the roles and ends every session of the account."""
@@ -146,12 +150,12 @@ class People:
         """Draws a new secret for one-time codes and ends every session; returns the provisioning URI."""
         account = self.find(login)
         secret = passwords.draw_totp_secret()
-        self._change(login, totp=passwords.seal_totp(secret, account.account, self._secret), totp_step=0)
+        self._change(login, totp=passwords.seal_totp(secret, account.account, self._secret), totp_step=0, wrong_codes=0)
         return passwords.provisioning_uri(secret, login, "Yunxi")
 
     def disable(self, login: str, *, disabled: bool = True) -> None:
         """Closes an account at once, or opens it again."""
-        self._change(login, disabled=disabled, failures=0, locked_until=0)
+        self._change(login, disabled=disabled, **_UNLOCKED)
 
     # -- signing in --
 
@@ -167,15 +171,16 @@ class People:
         with self._database.writing() as connection:
             if step is not None and _take_step(connection, row, step, int(now)):
                 return self._begin(connection, row)
-            _count_failure(connection, row.account, int(now))
+            _count_failure(connection, row.account, int(now), knows_password=fits)
         raise SignInFailed
 
-    def begin(self, login: str) -> SignedIn:
-        """Begins a session for someone whom the identity provider vouches for. Raises SignInFailed when the login has
-        no account here or a closed one."""
+    def begin(self, login: str, *, vouched: bool = False) -> SignedIn:
+        """Begins a session for someone who has proven who they are. `vouched`: to the identity provider, which opens no
+        account that has a password and a second factor here, whatever names it gives away. Raises SignInFailed when the
+        login has no account here or a closed one."""
         with self._database.writing() as connection:
             row = connection.execute(select(accounts).where(accounts.c.login == login)).one_or_none()
-            if row is None or row.disabled:
+            if row is None or row.disabled or (vouched and row.password is not None):
                 raise SignInFailed
             return self._begin(connection, row)
 
@@ -254,18 +259,25 @@ def people_of(node: Node) -> People:
 
 def _take_step(connection: Connection, row: Row[Any], step: int, now: int) -> bool:
     """Marks a one-time code as used and clears the failures; False when the code, or the account, is no longer good."""
-    here = [accounts.c.account == row.account, accounts.c.password == row.password, accounts.c.locked_until <= now]
+    c = accounts.c
+    same = [c.account == row.account, c.password == row.password, c.totp.is_not_distinct_from(row.totp)]
+    here = [*same, c.locked_until <= now, c.disabled.is_(False)]
     if row.totp is not None:
-        here.append(accounts.c.totp_step < step)
-    taken = connection.execute(update(accounts).where(*here).values(totp_step=step, failures=0))
+        here.append(c.totp_step < step)
+    taken = connection.execute(update(accounts).where(*here).values(totp_step=step, failures=0, wrong_codes=0))
     return taken.rowcount == 1
 
 
-def _count_failure(connection: Connection, account: str, now: int) -> None:
-    counted = update(accounts).where(accounts.c.account == account).values(failures=accounts.c.failures + 1)
-    connection.execute(counted)
-    full = update(accounts).where(accounts.c.account == account, accounts.c.failures >= MAX_FAILURES)
-    connection.execute(full.values(locked_until=now + LOCKED_SECONDS, failures=0))
+def _count_failure(connection: Connection, account: str, now: int, *, knows_password: bool) -> None:
+    c = accounts.c
+    here = update(accounts).where(c.account == account)
+    counted = {"failures": c.failures + 1, "wrong_codes": c.wrong_codes + int(knows_password)}
+    connection.execute(here.values(counted))
+    connection.execute(here.where(c.failures >= MAX_FAILURES).values(locked_until=now + LOCKED_SECONDS, failures=0))
+    wrong_codes = connection.scalars(select(c.wrong_codes).where(c.account == account)).one()
+    if knows_password and wrong_codes % MAX_FAILURES == 0:
+        seconds = min(LOCKED_LONGEST, LOCKED_SECONDS << min(wrong_codes // MAX_FAILURES - 1, 10))
+        connection.execute(here.values(locked_until=now + seconds, failures=0))
 
 
 def _digest(token: str) -> bytes:

@@ -82,12 +82,6 @@ def find_any(connection: Connection, kind: str, number: str) -> list[Proceeding]
     return _read(connection, proceedings.c.kind == kind, proceedings.c.number == number)
 
 
-def find_reference(connection: Connection, record_id: str) -> Proceeding | None:
-    """The proceeding that record `record_id` opened or amended last."""
-    here = (proceedings.c.opened_id == record_id) | (proceedings.c.current_id == record_id)
-    return next(iter(_read(connection, here)), None)
-
-
 def open_ones(connection: Connection, leads: Collection[str]) -> list[Proceeding]:
     """The open proceedings that departments of `leads` lead, oldest first within each log."""
     return _read(connection, proceedings.c.lead.in_(leads), proceedings.c.closed_id.is_(None))

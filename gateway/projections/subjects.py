@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Select, null, select
 
@@ -16,6 +15,7 @@ from ledger.errors import Malformed
 from ledger.formats.encoding import b64url_decode
 from ledger.store.database import insert_rows
 from ledger.store.models import INDEX_BITS, entries, index_of, logs, position_of
+from ledger.store.reading import id_text
 
 REFERENCES = ("case", "inspection", "amends")
 _NUMBER_CHARS = 200
@@ -72,7 +72,7 @@ class SubjectIndex(Projection):
         """The department's records that name case or inspection `number`, or amend the record of that id, in the log's
         order; `kind` is one of `REFERENCES`. `matter` is not known here."""
         table = reference_entries
-        query = select(table.c.position, table.c.type, null(), table.c.issued_at).where(
+        query = select(table.c.position, table.c.type, null().label("matter"), table.c.issued_at).where(
             table.c.kind == kind,
             table.c.number == number,
             *_within(connection, department, table.c.position, after_position),
@@ -90,11 +90,10 @@ def _within(
 
 
 def _found(connection: Connection, query: Select[Any]) -> list[Match]:
-    rows = connection.execute(query).all()
-    wanted = [row[0] for row in rows]
-    ids = connection.execute(select(entries.c.position, entries.c.record_id).where(entries.c.position.in_(wanted)))
-    record_ids = {position: str(UUID(bytes=record_id)) for position, record_id in ids}
-    return [Match(p, index_of(p), record_ids[p], kind, matter, at) for p, kind, matter, at in rows if p in record_ids]
+    found = query.subquery()
+    named = select(found, entries.c.record_id).join(entries, entries.c.position == found.c.position)
+    rows = connection.execute(named.order_by(found.c.position))
+    return [Match(p, index_of(p), id_text(record_id), kind, matter, at) for p, kind, matter, at, record_id in rows]
 
 
 def _subject_rows(entry: ProjectedEntry) -> Iterator[tuple[Any, ...]]:

@@ -16,7 +16,7 @@ from gateway.guarded import Guarded
 from gateway.people.sessions import session_token
 from gateway.problems import Problem
 from gateway.proceedings.views import Body, Number, RecordTypeName, instant
-from gateway.site import Site, SiteOf
+from gateway.site import Site, SiteOf, require_hosted
 from gateway.subscriptions import service
 from gateway.subscriptions.events import EVENTS, Wanted, newest, parse_id
 from gateway.subscriptions.service import Delivery, Subscription
@@ -56,6 +56,7 @@ class Replay(Body):
 @router.post("/subscriptions", summary="Subscribe a webhook", status_code=201)
 def subscribe(caller: Managing, site: SiteOf, body: Subscribe) -> dict[str, Any]:
     """To what comes from now on. The answer holds the secret that deliveries are signed with, this once."""
+    require_hosted(site, caller.department)
     wanted = _wanted(frozenset(body.events), body.types, body.inspection, body.case)
     made, secret = service.create(site, caller, body.url, wanted)
     return _subscription_json(site, made) | {"secret": secret}
@@ -132,6 +133,7 @@ async def events(
 ) -> StreamingResponse:
     """Server-sent events whose data are CloudEvents. With Last-Event-ID everything since, without it from now on."""
     wanted = _wanted(frozenset(events or EVENTS), types, inspection, case)
+    require_hosted(site, caller.department)
     site.streams.require_room(caller.department)
     place = _place(last_event_id) if last_event_id else await anyio.to_thread.run_sync(_now, site, caller.department)
     may_go_on = partial(site.authenticator.still, caller, session_token(request))
@@ -140,8 +142,6 @@ async def events(
 
 
 def _now(site: Site, department: str) -> tuple[int, int]:
-    if department not in site.hosted:
-        raise Problem("not-found", "this node does not host the caller's department: ask its own node")
     with site.database.reading() as connection:
         return newest(connection, department)
 

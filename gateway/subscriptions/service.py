@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ACTIVE, DISABLED = "active", "disabled"
 MAX_SUBSCRIPTIONS = 50
 MAX_OUTSTANDING = 10_000
-"""Of one subscription; past that the rest waits in the log."""
+"""Of one subscription, dead letters among them; past that the rest waits in the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +154,7 @@ def replay(database: Database, subscription: str, places: Collection[tuple[int, 
 def take_up(site: Site, subscription: Subscription) -> Subscription:
     """Makes deliveries of the events since its cursor, and moves the cursor, in one transaction."""
     with site.database.reading() as connection:
-        waiting, _ = outstanding(connection, subscription.id)
-        if waiting >= MAX_OUTSTANDING:
+        if sum(outstanding(connection, subscription.id)) >= MAX_OUTSTANDING:
             return subscription
         after = subscription.cursor, 9
         found, place = read_events(

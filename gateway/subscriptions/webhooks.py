@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
+from collections import defaultdict
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 
 LOOK_S = 1.0
 AT_ONCE = 8
-"""Requests to one target at a time."""
+"""Requests to one target at a time; one, while it takes nothing."""
+AT_ONCE_OF_DEPARTMENT = 64
+"""More than there are subscriptions of one, so that those that fail leave room for those that do not."""
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 3_600.0
 MEDIA_TYPE = "application/cloudevents+json"
 
@@ -45,13 +48,17 @@ class Webhooks:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._dice = random.Random()  # noqa: S311  jitter
+        self._failing: set[str] = set()
+        self._turns: defaultdict[str, anyio.Semaphore] = defaultdict(lambda: anyio.Semaphore(AT_ONCE_OF_DEPARTMENT))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop` is set. Each subscription has its own task: a slow target holds up nobody else."""
         tasks: dict[str, asyncio.Task[None]] = {}
         tls = ssl.create_default_context()
-        # neither the environment's proxies nor a redirect may lead anywhere that the settings do not name
-        client = httpx.AsyncClient(verify=tls, trust_env=False, follow_redirects=False)
+        # neither the environment's proxies nor a redirect may lead anywhere that the settings do not name; how long and
+        # how many is counted here, by department: a pool that all share would be anybody's to fill
+        shared = httpx.Limits(max_connections=None, max_keepalive_connections=AT_ONCE_OF_DEPARTMENT)
+        client = httpx.AsyncClient(verify=tls, trust_env=False, follow_redirects=False, limits=shared)
         try:
             with self._site.bell.listening() as rung:
                 while not stop.is_set():
@@ -94,18 +101,21 @@ class Webhooks:
         delivery: Delivery,
         event: Event | None,
     ) -> None:
-        now = int(self._site.clock())
         database = self._site.database
         if event is None:  # its entry cannot be read any more: the audit says so
-            await anyio.to_thread.run_sync(service.settle, database, delivery, now)
+            await anyio.to_thread.run_sync(service.settle, database, delivery, int(self._site.clock()))
             return
-        code = await self._send(client, subscription, secret, event, now)
+        async with self._turns[subscription.department]:
+            now = int(self._site.clock())
+            code = await self._send(client, subscription, secret, event, now)
         # Die here: it is sent again, under the same webhook-id.
         if code is None:
+            self._failing.discard(subscription.id)
             await anyio.to_thread.run_sync(service.settle, database, delivery, now)
             return
         if code == "http-410":
             await anyio.to_thread.run_sync(service.disable, database, subscription.id)
+        self._failing.add(subscription.id)
         attempts = delivery.attempts + 1
         later = min(LAST_RETRY_S, FIRST_RETRY_S * 2 ** min(delivery.attempts, 20)) * self._dice.uniform(0.5, 1.0)
         members: dict[str, Any] = {
@@ -126,7 +136,8 @@ class Webhooks:
             require_allowed(subscription.url, self._site.settings.webhooks)
             with anyio.fail_after(seconds):
                 # the answer's body is nobody's business here and is not read
-                async with client.stream("POST", subscription.url, content=body, headers=headers) as answer:
+                said = client.stream("POST", subscription.url, content=body, headers=headers, timeout=seconds)
+                async with said as answer:
                     return None if answer.is_success else f"http-{answer.status_code}"
         except Problem as problem:
             return problem.code
@@ -148,6 +159,7 @@ class Webhooks:
 
     def _due(self, subscription: Subscription) -> list[tuple[Delivery, Event | None]]:
         reader, now = self._site.node.reader, int(self._site.clock() * 1000)
+        at_once = 1 if subscription.id in self._failing else AT_ONCE
         with self._site.database.reading() as connection:
             return [
                 (
@@ -156,7 +168,7 @@ class Webhooks:
                         connection, reader, subscription.department, subscription.wanted, (each.position, each.n)
                     ),
                 )
-                for each in service.due(connection, subscription.id, now, AT_ONCE)
+                for each in service.due(connection, subscription.id, now, at_once)
             ]
 
 

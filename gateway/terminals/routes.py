@@ -33,9 +33,9 @@ _TIME: dict[int | str, dict[str, Any]] = {
     responses=_ANSWER,
     openapi_extra=_BODY,
 )
-def submit(caller: Annotated[Caller, allow(TERMINAL)], site: SiteOf, body: RawBody) -> Response:
+async def submit(caller: Annotated[Caller, allow(TERMINAL)], site: SiteOf, body: RawBody) -> Response:
     """Up to 500 records that the node cannot read; one outcome for each, in order, once all are durable."""
-    outcomes = site.terminals.submit(caller.department, body)
+    outcomes = await site.terminals.submit(caller.department, caller.subject, body)
     taken = sum(isinstance(outcome, Acknowledged) for outcome in outcomes)
     site.metrics.records.labels(caller.department, "acknowledged").inc(taken)
     site.metrics.records.labels(caller.department, "refused").inc(len(outcomes) - taken)

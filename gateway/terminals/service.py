@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+from collections import Counter
+
+from anyio import CapacityLimiter, to_thread
 
 from gateway.access import RequestKey
 from gateway.caller import TERMINAL
@@ -13,14 +15,19 @@ from ledger.sealed_intake import SealedIntake
 from ledger.submission import Outcome
 from ledger.terminals import find_request_key
 
+AT_ONCE = 2
+"""Batches of one terminal: a good one sends the next when it has the answer, and has sent one in vain at most."""
+
 
 class Terminals:
-    """The terminals of a node. A book of request keys too; safe to share between threads."""
+    """The terminals of a node. A book of request keys too, which is safe to share between threads."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._intake = SealedIntake.of(node)
-        self._lock = threading.Lock()  # one intake serves one thread; terminals come with whole batches
+        # one intake serves one thread; whole batches wait, and in nobody else's threads
+        self._turn = CapacityLimiter(1)
+        self._under_way: Counter[str] = Counter()
 
     def key(self, kid: str) -> RequestKey | None:
         """See KeyBook. A revoked terminal's key ends at once."""
@@ -31,11 +38,21 @@ class Terminals:
         roles = frozenset({TERMINAL})
         return RequestKey(kid, found.department, found.request, roles, found.valid_from, found.revoked_at)
 
-    def submit(self, department: str, body: bytes) -> list[Outcome]:
-        """Takes in a batch of the caller's department. Raises Problem `forbidden` for another's, Malformed, and what
-        `SealedIntake.submit` raises."""
+    async def submit(self, department: str, kid: str, body: bytes) -> list[Outcome]:
+        """Takes in a batch that the terminal of the request key `kid` sends. Raises Problem `forbidden` for a batch of
+        another department, `overloaded` where it sends several at once; Malformed, and what `SealedIntake.submit`
+        raises."""
+        if self._under_way[kid] >= AT_ONCE:
+            raise Problem("overloaded", "this terminal's other batches are under way: wait for them", retry_after=5)
+        self._under_way[kid] += 1
+        try:
+            return await to_thread.run_sync(self._submit, department, body, limiter=self._turn)
+        finally:
+            self._under_way[kid] -= 1
+            self._under_way += Counter()  # only those above zero stay
+
+    def _submit(self, department: str, body: bytes) -> list[Outcome]:
         batch = decode_batch(body)
         if batch.department != department:
             raise Problem("forbidden", "a terminal submits records of its own department only")
-        with self._lock:
-            return self._intake.submit(department, batch.records)
+        return self._intake.submit(department, batch.records)

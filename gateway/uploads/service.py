@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -89,7 +88,7 @@ def parse_metadata(text: str | None) -> Mapping[str, str]:
             raise Problem("bad-request", "Upload-Metadata takes sha256, filename and filetype, each once")
         try:
             found[name] = base64.b64decode(encoded, validate=True).decode("utf-8")
-        except (binascii.Error, UnicodeDecodeError) as error:
+        except ValueError as error:  # binascii's, of text that is not UTF-8, of base64 that is not ASCII
             raise Problem("bad-request", f"the value of {name} in Upload-Metadata must be base64 of text") from error
     return found
 

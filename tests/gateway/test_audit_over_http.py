@@ -10,10 +10,8 @@ import pytest
 
 from gateway.caller import AUDITOR, OFFICER
 from ledger.audit import LogReport
-from ledger.audit.chain import LogKeys
+from ledger.audit.chain import ChainRoots, LogKeys
 from ledger.audit.remote import Known, LogUrl, audit_log_url
-from ledger.chain.contracts import department_bytes
-from ledger.formats.note import VerifierKey
 from ledger.trust import export_trust
 from tests.fixtures.gateway import Gateway
 from tests.fixtures.nodes import FIRST_ANCHOR, SECOND_ANCHOR
@@ -35,9 +33,8 @@ class Remote:
         known = Known(
             fire.log_origin,
             LogKeys.registered(link.consortium, "fire", fire.log_origin),
-            {anchor.size: anchor for anchor in link.evidence_log.history(department_bytes("fire"))},
-            [VerifierKey.parse(witness.vkey) for witness in trust.witnesses],
-            trust.quorum,
+            ChainRoots.ask(link.evidence_log, "fire"),
+            trust,
         )
         client = self.gateway.client("fire", roles) if roles is not None else self.gateway.client(None)
         url = Lying(client, "fire", self.changed)

@@ -19,6 +19,7 @@ from gateway.operations.limits import Limits
 from ledger.errors import CouldNotRun
 from ledger.forgetting import Forgetting
 from ledger.formats.encoding import b64url_encode
+from ledger.store.reading import read_logs
 from tests.fixtures.citizens import ADDRESS, PDF, REMEDIES, Coded, coded, decision, digest, served
 from tests.fixtures.gateway import Gateway
 from tests.fixtures.proceedings import NOW, code, made, officer, take
@@ -143,8 +144,12 @@ def test_no_personal_data_is_in_the_answer(gateway: Gateway, tmp_path: Path) -> 
 
 
 def test_asking_writes_nothing_to_the_log(gateway: Gateway, tmp_path: Path) -> None:
-    found = served(gateway, tmp_path)
+    found, database = served(gateway, tmp_path), gateway.site.node.database
+    with database.reading() as connection:
+        before = read_logs(connection)
     assert shown(gateway, found)["seen"] == shown(gateway, found)["seen"] == []
+    with database.reading() as connection:
+        assert read_logs(connection) == before
 
 
 # ---- the codes ---------------------------------------------------------------------------------------------------
@@ -254,6 +259,11 @@ def test_only_decisions_have_codes(gateway: Gateway) -> None:
         "javascript:1",
         "https://[",
         "https://a\u2100.example",
+        "https://evil.example\\.ledger.example.org",
+        "https://\u202egro.elpmaxe.regdel",
+        'https://a"><svg',
+        "https://a%2fb",
+        "https://a:port",
     ],
 )
 def test_an_address_that_is_no_https_origin_is_refused(gateway: Gateway, address: str) -> None:

@@ -65,6 +65,32 @@ def test_refused(grants: list[Terms], changes: dict[str, Any], code: str) -> Non
     assert caught.value.code == code
 
 
+BOUNDARIES: dict[str, Terms] = {
+    "begins now": replace(GRANT, valid_from=1_000_000),
+    "ends in a second": replace(GRANT, valid_to=1_000_001),
+    "revoked in a second, by the clock of the chain": replace(GRANT, revoked_at=1_000_001),
+}
+
+
+@pytest.mark.parametrize("grant", BOUNDARIES.values(), ids=BOUNDARIES)
+def test_a_grant_stands_from_its_first_second_to_its_last(grant: Terms) -> None:
+    assert decide([grant], ASKED, NOW, lambda _: 0).allowed.keys() == {"inspection.report"}
+
+
+def test_what_no_record_type_can_be_called_is_not_given_unnamed() -> None:
+    odd = (
+        "*",
+        "",
+        "inspection",
+        "Inspection.report",
+        "inspection.report\n",
+        "inspection.report v1",
+        "inspection..report",
+    )
+    decision = decide([replace(GRANT, record_types=(*odd, "inspection.report"))], ASKED, NOW, lambda _: 0)
+    assert (decision.allowed.keys(), decision.withheld) == ({"inspection.report"}, {})
+
+
 def test_the_law_comes_before_the_grant() -> None:
     decision = decide([GRANT], ASKED, NOW, lambda _: 0, frozenset(["inspection.report"]))
     assert (decision.allowed, decision.withheld) == ({}, {"inspection.report": "restricted-by-law"})

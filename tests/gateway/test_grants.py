@@ -163,8 +163,9 @@ REASONS = {
 
 
 def test_decisions_come_from_the_chain_and_change_at_once(own_node: Node) -> None:
-    grants, now = grants_of(own_node), time.time()
+    grants = grants_of(own_node)
     given = grants.give("fire", terms(), by="test")
+    now = time.time()  # not before: the grant begins in the second in which it was given
 
     def code(grantee: str = "health", now: float = now, **changes: Any) -> str | None:
         asked = replace(Asked("joint-inspection", "restaurant", None, None), **changes)

@@ -24,7 +24,7 @@ from gateway.settings import GatewaySettings, PeerSettings
 from ledger.chain import embedded
 from ledger.errors import ChainUnreachable, CouldNotRun
 from ledger.formats.encoding import b64url_encode
-from ledger.http_signatures import Target, verify_request
+from ledger.http_signatures import Target, check_body, check_key, check_time, read_signature
 from ledger.node import Node
 from tests.fixtures.gateway import AUTHORITY, Gateway, InProcess, Signing, serving
 from tests.fixtures.records import report
@@ -262,8 +262,10 @@ def test_a_request_over_the_network_verifies_there(gateway_on_chain: Gateway, el
     answer = ask(gateway_on_chain, "market", "/v1/things?after=3%2F4", method="POST", body=b'{"a":1}')
     assert (answer.status, answer.json()) == (200, {})
     ((target, headers, body),) = elsewhere.asked
-    key = gateway_on_chain.site.peers.key
-    found = verify_request(target, headers, hashlib.sha256(body).digest(), key, time.time())
+    found, now = read_signature(target, headers), time.time()
+    check_time(found, now)
+    check_key(found, gateway_on_chain.site.peers.key(found.keyid), now)
+    check_body(found, hashlib.sha256(body).digest())
     assert found.keyid == gateway_on_chain.site.node.agent.request_signer("fire").kid
     assert (target.path, target.query, body) == ("/v1/things", "after=3%2F4", b'{"a":1}')
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,16 +14,19 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 import httpx
 import pyotp
 import pytest
+from argon2 import PasswordHasher
 
 from gateway.database import prepare
-from gateway.people import service
+from gateway.people import passwords, service
 from gateway.people.errors import AccountRefused, ProviderRefused, ProviderUnreachable, SignInFailed
 from gateway.people.oidc import Provider, ProviderSettings
-from gateway.people.service import People
+from gateway.people.service import LOCKED_SECONDS, MAX_FAILURES, People
 from ledger.store.database import Database
 from ledger.store.schema import upgrade
+from tests.fixtures.servers import free_port
 
 PASSWORD = "correct horse battery"
+SLOW = passwords._hasher
 ROOT = Path(__file__).parents[2]
 
 
@@ -34,6 +36,17 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passwords that take a thousandth of the time to try."""
+    monkeypatch.setattr(passwords, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    passwords._nobody.cache_clear()
+
+
+def test_a_password_takes_long_to_try() -> None:
+    assert SLOW.hash("x").startswith("$argon2id$v=19$m=65536,t=3,p=4$")  # RFC 9106 section 4, second option
 
 
 @pytest.fixture
@@ -190,6 +203,28 @@ def test_five_failures_lock_the_account_for_a_quarter_of_an_hour(people: People,
     people.sign_in("wang", PASSWORD, None)
 
 
+def test_who_has_the_password_cannot_go_on_guessing_codes(people: People, clock: Clock) -> None:
+    """A million codes, of which three are good at a time: at five a quarter of an hour it would take months."""
+    uri = people.create("fire", "wang", ["officer"], PASSWORD).provisioning_uri
+    waits = []
+    for _ in range(9):
+        for _ in range(MAX_FAILURES):
+            good = {code_at(uri, clock() + step) for step in (-30, 0, 30)}
+            with pytest.raises(SignInFailed):
+                people.sign_in(
+                    "wang", PASSWORD, next(c for c in ("000000", "000001", "000002", "000003") if c not in good)
+                )
+        waits.append((people.find("wang").locked_until - int(clock())) // 60)
+        clock.now = people.find("wang").locked_until
+    assert waits == [15, 30, 60, 120, 240, 480, 960, 1440, 1440]
+    people.sign_in("wang", PASSWORD, code_at(uri, clock()))
+    clock.now += 60
+    for _ in range(MAX_FAILURES):
+        with pytest.raises(SignInFailed):
+            people.sign_in("wang", "wrong horse battery", None)
+    assert people.find("wang").locked_until - int(clock()) == LOCKED_SECONDS, "a stranger locks nobody out for longer"
+
+
 def test_what_the_database_holds_signs_nobody_in(people: People, database: Database) -> None:
     uri = people.create("fire", "wang", ["officer"], PASSWORD).provisioning_uri
     token = people.begin("wang").token
@@ -199,6 +234,7 @@ def test_what_the_database_holds_signs_nobody_in(people: People, database: Datab
             for table in ("accounts", "sessions")
             for row in connection.exec_driver_sql(f"SELECT * FROM {table}")
         ]
+    assert len(rows) == 2
     for needle in (PASSWORD, secret_of(uri), token):
         assert not any(needle in row for row in rows)
 
@@ -239,6 +275,31 @@ def test_what_ends_a_session_at_once(people: People, change: str) -> None:
     assert people.resolve(other) is not None
 
 
+MEANWHILE = {
+    "another password": lambda people: people.set_password("wang", "another horse battery"),
+    "another second factor": lambda people: people.reset_second_factor("wang"),
+    "a closed account": lambda people: people.disable("wang"),
+}
+
+
+@pytest.mark.parametrize("case", MEANWHILE)
+def test_what_changes_while_somebody_signs_in_counts(
+    people: People, clock: Clock, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """Looking at the password takes long enough for an administrator to come in between."""
+    uri = people.create("fire", "wang", ["officer"], PASSWORD).provisioning_uri
+    fits = service.passwords.password_fits
+
+    def slowly(stored: str | None, password: str) -> bool:
+        good = fits(stored, password)
+        MEANWHILE[case](people)
+        return good
+
+    monkeypatch.setattr(service.passwords, "password_fits", slowly)
+    with pytest.raises(SignInFailed):
+        people.sign_in("wang", PASSWORD, code_at(uri, clock()))
+
+
 def test_a_disabled_account_signs_in_again_once_it_is_opened(people: People) -> None:
     people.create("fire", "wang", ["officer"], PASSWORD, totp=False)
     people.disable("wang")
@@ -249,12 +310,6 @@ def test_a_disabled_account_signs_in_again_once_it_is_opened(people: People) -> 
 
 
 # -- a real provider --
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 REDIRECT = "http://127.0.0.1:9/v1/sign-in/provider/callback"
@@ -288,7 +343,7 @@ def provider(issuer: str, people: People, database: Database) -> Provider:
 
 def through_the_provider(url: str, login: str) -> dict[str, str]:
     """What a browser does at the provider: sign in, consent; returns what it brings back to us."""
-    with httpx.Client(timeout=10) as browser:
+    with httpx.Client(timeout=60) as browser:
         answer = browser.get(url)
         for _ in range(20):
             target = urljoin(str(answer.url), answer.headers.get("location", ""))
@@ -310,19 +365,19 @@ def test_signing_in_at_a_real_provider(provider: Provider, people: People) -> No
     begun = provider.begin("/inspections")
     assert "code_challenge_method=S256" in begun.url
     brought = through_the_provider(begun.url, "wang")
-    signed_in, path = provider.finish(brought["state"], begun.state, brought["code"])
+    signed_in, path = provider.finish(brought["state"], begun.state, brought["code"], brought["iss"])
     assert path == "/inspections"
     caller = people.resolve(signed_in.token)
     assert caller is not None and caller.roles == {"officer", "supervisor"}
     with pytest.raises(ProviderRefused, match="used up"):  # the same answer again
-        provider.finish(brought["state"], begun.state, brought["code"])
+        provider.finish(brought["state"], begun.state, brought["code"], brought["iss"])
 
 
 def test_someone_without_an_account_here_gets_nothing(provider: Provider, people: People) -> None:
     begun = provider.begin()
     brought = through_the_provider(begun.url, "stranger")
     with pytest.raises(SignInFailed):
-        provider.finish(brought["state"], begun.state, brought["code"])
+        provider.finish(brought["state"], begun.state, brought["code"], brought["iss"])
 
 
 def test_an_account_of_the_provider_has_no_password_here(people: People) -> None:
@@ -332,18 +387,18 @@ def test_an_account_of_the_provider_has_no_password_here(people: People) -> None
             people.sign_in("wang", password, None)
 
 
-def test_answers_that_were_not_asked_for(provider: Provider, people: People) -> None:
+def test_answers_that_were_not_asked_for(provider: Provider, people: People, issuer: str) -> None:
     people.create("fire", "wang", ["officer"], None)
     begun, other = provider.begin(), provider.begin()
     brought = through_the_provider(begun.url, "wang")
     with pytest.raises(ProviderRefused, match="not begun in this browser"):
-        provider.finish(brought["state"], None, brought["code"])
+        provider.finish(brought["state"], None, brought["code"], issuer)
     with pytest.raises(ProviderRefused, match="not begun in this browser"):
-        provider.finish(brought["state"], other.state, brought["code"])
+        provider.finish(brought["state"], other.state, brought["code"], issuer)
     with pytest.raises(ProviderRefused, match="unknown"):
-        provider.finish("x" * 43, "x" * 43, brought["code"])
+        provider.finish("x" * 43, "x" * 43, brought["code"], issuer)
     with pytest.raises(ProviderRefused, match="did not take the code"):  # another sign-in's code: its PKCE challenge
-        provider.finish(other.state, other.state, brought["code"])
+        provider.finish(other.state, other.state, brought["code"], issuer)
 
 
 def test_a_provider_that_calls_itself_otherwise(issuer: str, people: People, database: Database, clock: Clock) -> None:
@@ -367,7 +422,7 @@ def test_an_id_token_from_another_time_is_refused(
     begun = late.begin()
     brought = through_the_provider(begun.url, "wang")
     with pytest.raises(ProviderRefused, match="does not hold"):
-        late.finish(brought["state"], begun.state, brought["code"])
+        late.finish(brought["state"], begun.state, brought["code"], issuer)
 
 
 def test_a_provider_must_be_reached_by_https() -> None:
@@ -382,4 +437,4 @@ def test_no_open_redirect(provider: Provider, people: People, path: str) -> None
     people.create("fire", "wang", ["officer"], None)
     begun = provider.begin(path)
     brought = through_the_provider(begun.url, "wang")
-    assert provider.finish(brought["state"], begun.state, brought["code"])[1] == "/"
+    assert provider.finish(brought["state"], begun.state, brought["code"], brought["iss"])[1] == "/"

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import httpx
 import pyotp
 import pytest
 
+from gateway.people import routes
 from gateway.people.oidc import Provider
 from gateway.people.service import MAX_FAILURES
 from gateway.people.sessions import COOKIE, SIGN_IN_COOKIE
 from gateway.settings import ProviderSettings
 from tests.fixtures.gateway import AUTHORITY, Gateway
-from tests.gateway.test_people import PASSWORD, issuer, secret_of, through_the_provider
+from tests.gateway.test_people import PASSWORD, issuer, quick, secret_of, through_the_provider
 
-__all__ = ["issuer"]
+__all__ = ["issuer", "quick"]
 
 OWN = {"Origin": f"http://{AUTHORITY}"}
 
@@ -26,6 +28,11 @@ def browser(gateway: Gateway) -> Iterator[httpx.Client]:
     with gateway.client(None) as client:
         client.base_url = httpx.URL(f"https://{AUTHORITY}")
         yield client
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "FAILURE_SECONDS", 0.001)
 
 
 @pytest.fixture
@@ -60,6 +67,31 @@ def test_another_site_s_page_does_nothing_with_the_cookie(gateway: Gateway, brow
     answer = browser.post("/v1/sign-out", headers={} if origin is None else {"Origin": origin})
     assert answer.json()["code"] == "cross-site"
     assert browser.get("/v1/me").status_code == 200
+
+
+def test_another_site_s_page_signs_nobody_in_as_somebody_else(gateway: Gateway, browser: httpx.Client) -> None:
+    """A form may post what is JSON by chance, and browsers keep the cookie it earns; it may not say that it is JSON."""
+    gateway.site.people.create("fire", "evil", ["officer"], PASSWORD, totp=False)
+    body = f'{{"login": "evil", "password": "{PASSWORD}"}}'
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
+        fields = {"Origin": "https://evil.example", "Content-Type": kind}
+        answer = browser.post("/v1/sign-in", content=body, headers=fields)
+        assert (answer.status_code, answer.json()["code"]) == (400, "bad-request")
+    asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    assert "access-control-allow-origin" not in browser.options("/v1/sign-in", headers=asked).headers
+    assert not browser.cookies
+
+
+def test_a_failure_takes_as_long_whether_there_is_an_account_or_not(
+    gateway: Gateway, browser: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counting it is a write to the disk, which is to be seen in nobody's time."""
+    monkeypatch.setattr(routes, "FAILURE_SECONDS", 0.6)
+    gateway.site.people.create("fire", "wang", ["officer"], PASSWORD, totp=False)
+    for login in ("wang", "nobody"):
+        began = time.monotonic()
+        assert browser.post("/v1/sign-in", json={"login": login, "password": "x"}).status_code == 401
+        assert time.monotonic() - began >= 0.6
 
 
 def test_failures_are_told_alike_and_counted(gateway: Gateway, browser: httpx.Client) -> None:

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,8 @@ from gateway.subscriptions.models import deliveries, subscriptions
 from gateway.subscriptions.signing import sign_webhook
 from gateway.subscriptions.targets import require_allowed
 from ledger.node import Node
+from ledger.store.models import position_of
+from ledger.store.reading import read_logs
 from tests.adapters.http_server import Asked, Said, Server
 from tests.fixtures.exchange import LEAD, OTHER, OWNER, SETTINGS, TYPE, Exchange, exchange, make_node, reopened, until
 from tests.fixtures.gateway import Gateway, Signing
@@ -38,7 +40,7 @@ from tests.fixtures.nodes import end_chain
 from tests.fixtures.proceedings import take
 from tests.fixtures.records import COMPANY, report
 
-HOOKED = replace(SETTINGS, webhooks=WebhookSettings(loopback=True, attempts=3, timeout_seconds=2), missing_seconds=2)
+HOOKED = replace(SETTINGS, webhooks=WebhookSettings(loopback=True, attempts=3, timeout_seconds=20), missing_seconds=2)
 ABSENT = "streets"
 """A member whose node has no address."""
 
@@ -217,7 +219,7 @@ def test_a_slow_target_holds_up_nobody(world: Exchange) -> None:
         subscribed(world, quick, "record.sealed"),
     ):
         (record,) = world.submit(1, prefix="slow")
-        until(lambda: slow.asked and any(each["subject"] == record.record_id for each in told(quick)), 10)
+        until(lambda: slow.asked and any(each["subject"] == record.record_id for each in told(quick)))
         let_go.set()
 
 
@@ -233,6 +235,21 @@ NOT_ALLOWED = {
     "an address inside": "https://169.254.169.254/latest/meta-data",
     "this machine": "https://127.0.0.1/x",
     "this machine in other digits": "https://2130706433/x",
+    "this machine in octal": "https://0177.0.0.1/x",
+    "this machine in hexadecimal": "https://0x7f.1/x",
+    "an address inside, dressed as IPv6": "https://[::ffff:169.254.169.254]/x",
+    "an address with a zone": "https://[fe80::1%25eth0]/x",
+    "a listed address otherwise": "https://[2001:db8:0::1]/x",
+    "a listed host with a full stop behind": "https://hooks.example.org./x",
+    "a listed host in escapes": "https://hooks%2eexample.org/x",
+    "a listed host in wide letters": "https://ｈooks.example.org/x",
+    "a listed host below another": "https://hooks.example.org.evil.example/x",
+    "a listed host in the path": "https://10.0.0.1/hooks.example.org/x",
+    "two ports": "https://hooks.example.org:443:8443/x",
+    "a negative port": "https://hooks.example.org:-1/x",
+    "an empty user": "https://@hooks.example.org/x",
+    "a tab in the host": "https://hooks\t.example.org/x",
+    "no scheme": "//hooks.example.org/x",
     "another scheme": "file:///etc/passwd",
     "no host": "https:///x",
     "a bad port": "https://hooks.example.org:99999/x",
@@ -261,6 +278,102 @@ ALLOWED = {
 def test_listed_targets_are_allowed(case: str) -> None:
     hosts = ("hooks.example.org", "hooks.example.org:9443", "[2001:db8::1]")
     require_allowed(ALLOWED[case], WebhookSettings(hosts=hosts))
+
+
+def test_a_name_that_leads_inside_meanwhile_is_told_nothing(world: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a listed name resolves to by the time it is called: who has not its certificate sees a greeting."""
+    with socket.create_server(("127.0.0.1", 0)) as inside:
+        host = f"localhost:{inside.getsockname()[1]}"
+        settings = replace(world.site.settings, webhooks=WebhookSettings(hosts=(host,), attempts=1, timeout_seconds=2))
+        monkeypatch.setattr(world.site, "settings", settings)
+        client = world.gateway.client(OWNER)
+        made = client.post("/v1/subscriptions", json={"url": f"https://{host}/x", "events": ["record.sealed"]}).json()
+        world.submit(1, prefix="inside")
+        line, _ = inside.accept()
+        with line:
+            first = line.recv(1 << 16)
+            line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        assert first[:1] == b"\x16" and b"yunxi" not in first, "a TLS ClientHello"
+        until(lambda: shown(world, made["id"])["dead"] == 1)
+        assert client.delete(f"/v1/subscriptions/{made['id']}").status_code == 204
+
+
+def test_one_department_s_slow_targets_hold_up_no_other(world: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More requests than a pool has, all waiting: what is told to others does not wait in the same queue."""
+    longer = replace(world.site.settings.webhooks, timeout_seconds=30)
+    monkeypatch.setattr(world.site, "settings", replace(world.site.settings, webhooks=longer))
+    let_go = threading.Event()
+    with (
+        ExitStack() as stack,
+        target(lambda _: Said(status=204 if let_go.wait(30) else 500)) as slow,
+        target() as quick,
+    ):
+        kinds = {"types": ["note.added"]}
+        for _ in range(14):
+            stack.enter_context(subscribed(world, slow, "record.sealed", department=OTHER, **kinds))
+        stack.enter_context(subscribed(world, quick, "record.sealed", **kinds))
+        world.site.intake.submit(OTHER, [submission(n) for n in range(webhooks.AT_ONCE)])
+        until(lambda: len(slow.asked) == webhooks.AT_ONCE_OF_DEPARTMENT)
+        world.site.intake.submit(OWNER, [submission(0)])
+        until(lambda: len(quick.asked) == 1)
+        assert len(slow.asked) == webhooks.AT_ONCE_OF_DEPARTMENT, "none was given up meanwhile"
+        let_go.set()
+
+
+def test_a_target_that_takes_nothing_is_asked_one_at_a_time(world: Exchange) -> None:
+    """Else fifty of them take all that a department may have under way, again and again."""
+    at_once, most = threading.Semaphore(1), []
+
+    def answer(_: Asked) -> Said:
+        most.append(at_once.acquire(blocking=False))
+        time.sleep(0.01)
+        if most[-1]:
+            at_once.release()
+        return Said(status=503)
+
+    kinds = {"types": ["note.added"]}
+    with target(answer) as server, subscribed(world, server, "record.sealed", **kinds) as made:
+        world.site.intake.submit(OWNER, [submission(0)])
+        until(lambda: shown(world, made["id"])["dead"] == 1)
+        world.site.intake.submit(OWNER, [submission(n) for n in range(1, 7)])
+        until(lambda: shown(world, made["id"])["dead"] == 7)
+        assert len(most) == 21 and all(most)
+
+
+def test_dead_letters_do_not_grow_without_end(world: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is too much waits in the log, and comes once the dead were replayed: nothing is lost."""
+    monkeypatch.setattr(service, "MAX_OUTSTANDING", 2)
+    down = threading.Event()
+    down.set()
+    answer = lambda _: Said(status=500 if down.is_set() else 204)  # noqa: E731
+    with target(answer) as server, subscribed(world, server, "record.sealed", types=["note.added"]) as made:
+        for number in range(4):
+            world.site.intake.submit(OWNER, [submission(number)])
+            if number < 2:
+                until(lambda n=number: shown(world, made["id"])["dead"] == n + 1)
+        count = len(server.asked)
+        time.sleep(0.3)
+        assert (shown(world, made["id"])["dead"], len(server.asked)) == (2, count)
+        down.clear()
+        replayed = world.gateway.client(OWNER).post(f"/v1/subscriptions/{made['id']}/dead/replay", json={})
+        assert replayed.json() == {"replayed": 2}
+        until(lambda: shown(world, made["id"])["delivered"] == 4)
+
+
+ANSWERS: dict[str, Said] = {
+    "a page of HTML": Said(b"<html>"),
+    "megabytes": Said(b" " * (4 << 20)),
+    "what says that it is compressed": Said(b"x", headers={"Content-Encoding": "gzip"}),
+    "cookies": Said(status=202, headers={"Set-Cookie": "a=b; Domain=localhost", "Location": "http://127.0.0.1:9/"}),
+}
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+def test_whatever_a_target_says_with_a_2xx_it_took_it(world: Exchange, case: str) -> None:
+    with target(lambda _: ANSWERS[case]) as server, subscribed(world, server, "record.sealed") as made:
+        world.submit(2, prefix=f"answer {case}")
+        until(lambda: shown(world, made["id"])["delivered"] >= 2)
+        assert not any("cookie" in asked.headers for asked in server.asked)
 
 
 def test_a_target_that_is_no_longer_listed_is_not_called(world: Exchange) -> None:
@@ -602,6 +715,46 @@ def test_requests_that_mean_nothing_are_refused(world: Exchange, case: str) -> N
     client = world.gateway.client(OWNER)
     answer = client.get(path) if body is None else client.post(path, json=body)
     assert answer.status_code in (400, 404), answer.text
+
+
+FORGED = {
+    "of another department": lambda other: f"{other}-0",
+    "of the end of all logs": lambda _: f"{(1 << 59)}-9",
+    "of the beginning": lambda _: "0-0",
+}
+
+
+@pytest.mark.parametrize("case", FORGED)
+def test_a_stream_resumed_from_a_forged_id_shows_nothing_of_others(world: Exchange, case: str) -> None:
+    world.site.intake.submit(OWNER, [submission(0)])
+    with world.site.database.reading() as connection:
+        logs = {name: read_logs(connection, name)[0] for name in (OWNER, OTHER, LEAD)}
+    for name in (OTHER, LEAD):
+        place = FORGED[case](position_of(logs[name].number, 0))
+        fields = {"Last-Event-ID": place}
+        answer = world.gateway.client(OWNER).get("/v1/events?seconds=1&events=record.sealed", headers=fields)
+        assert answer.status_code == 200
+        origins = {json.loads(event["data"])["source"] for event in parsed(iter(answer.text.splitlines()))}
+        assert origins <= {f"//{logs[OWNER].origin}"}
+
+
+@pytest.mark.parametrize("place", ["-1-0", "1", "x", "9" * 19 + "-0", "1-10", "1-0\t", "１-0".encode(), "1-0, 2-0"])
+def test_an_id_that_is_none_resumes_nothing(world: Exchange, place: str) -> None:
+    answer = world.gateway.client(OWNER).get("/v1/events?seconds=1", headers={"Last-Event-ID": place})
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad-request")
+
+
+def test_the_node_of_others_has_neither_streams_nor_subscriptions_for_a_department(world: Exchange) -> None:
+    """Every member's key lets its systems in, for what it asks of others."""
+    client = world.gateway.client("elsewhere")
+    body = {"url": "http://localhost/x", "events": ["record.sealed"]}
+    for answer in (
+        client.post("/v1/subscriptions", json=body),
+        client.get("/v1/events?seconds=1"),
+        client.get("/v1/events?seconds=1", headers={"Last-Event-ID": "5-0"}),
+        client.post("/v1/citizen-links", json={"address": "https://ledger.example.org"}),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), answer.text
 
 
 BAD_SETTINGS = {

@@ -6,9 +6,11 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import httpx
 import pytest
+from anyio.to_thread import current_default_thread_limiter
 from sqlalchemy import update
 
 from adapters.terminal import Terminal
@@ -18,6 +20,7 @@ from ledger.keks import KekRing
 from ledger.records import RecordReader
 from ledger.sealed_format import SealedBatch, encode_batch
 from ledger.store.models import terminals
+from tests.fixtures.exchange import until
 from tests.fixtures.gateway import AUTHORITY, Gateway, InProcess
 from tests.fixtures.parts import Parts
 from tests.fixtures.records import attachment, report
@@ -51,10 +54,10 @@ def test_records_and_attachments_come_in_over_http(
     file = attachment(tmp_path / "video.bin", os.urandom(20 << 20), "application/octet-stream")
     sealed = terminal.seal(report(1), (file,))
     terminal.seal(report(2))
-    result = terminal.submit(http(gateway, terminal))
+    result = terminal.outbox.submit(http(gateway, terminal))
     assert (result.acknowledged, result.waiting, result.problem) == (2, 0, None)
-    assert terminal.again("acknowledged") == 2
-    assert terminal.submit(http(gateway, terminal)).acknowledged == 2
+    assert terminal.outbox.again("acknowledged") == 2
+    assert terminal.outbox.submit(http(gateway, terminal)).acknowledged == 2
     node = gateway.site.node
     reader = RecordReader(KekRing(node.agent, terminal_template.recipient), node.blobs)
     with node.database.reading() as connection:
@@ -66,9 +69,9 @@ def test_a_clock_that_is_hours_off_still_gets_through_and_is_measured(gateway: G
     clock.set(200)
     terminal.seal(report(1))
     clock.set(4 * 3600)
-    result = terminal.submit(http(gateway, terminal))
+    result = terminal.outbox.submit(http(gateway, terminal))
     assert (result.acknowledged, result.problem) == (1, None)
-    offset = terminal.clock().offset_ms
+    offset = terminal.clock_keeper.now().offset_ms
     assert offset is not None
     assert abs(offset - (4 * 3600 + 200) * 1000) < 60_000
 
@@ -87,9 +90,9 @@ def test_a_cut_upload_goes_on_where_it_stood(gateway: Gateway, terminal: Termina
             return super().handle_request(request)
 
     cut = Http(URL, terminal.request_signer, terminal._clock, httpx.Client(transport=Cut(gateway.app, gateway.portal)))
-    first = terminal.submit(cut)
+    first = terminal.outbox.submit(cut)
     assert isinstance(first.problem, CouldNotRun)
-    assert terminal.submit(cut).acknowledged == 1
+    assert terminal.outbox.submit(cut).acknowledged == 1
     assert sent == [0, 8 << 20, 8 << 20, 16 << 20]
 
 
@@ -97,7 +100,7 @@ def test_a_revoked_terminal_is_not_even_heard(gateway: Gateway, terminal: Termin
     terminal.seal(report(1))
     with gateway.site.node.database.writing() as connection:
         connection.execute(update(terminals).values(revoked_at=int(gateway.site.clock()) - 1))
-    result = terminal.submit(http(gateway, terminal))
+    result = terminal.outbox.submit(http(gateway, terminal))
     assert isinstance(result.problem, KeyRefused)
     assert result.waiting == 1
 
@@ -111,6 +114,33 @@ def test_only_terminals_submit_sealed_records_and_only_their_departments(gateway
     transport.time_ms()
     with pytest.raises(KeyRefused, match="own department"):
         transport.submit(SealedBatch("health", ()))
+    assert transport.submit(SealedBatch("fire", ())) == []
+
+
+def test_a_terminal_that_sends_many_batches_at_once_waits_in_nobody_s_threads(
+    gateway: Gateway, terminal: Terminal
+) -> None:
+    """One intake takes them one after the other: all others must be served meanwhile."""
+    transport = http(gateway, terminal)
+    transport.time_ms()
+    turn, said = gateway.site.terminals._turn, []
+
+    def send() -> None:
+        try:
+            said.append(transport.submit(SealedBatch("fire", ())))
+        except CouldNotRun as error:
+            said.append(error)
+
+    gateway.portal.call(turn.acquire_on_behalf_of, "an intake that takes long")
+    threads = [Thread(target=send) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(said) == 3)
+    assert gateway.portal.call(lambda: current_default_thread_limiter().borrowed_tokens) == 0
+    gateway.portal.call(turn.release_on_behalf_of, "an intake that takes long")
+    for thread in threads:
+        thread.join()
+    assert ["under way" in str(each) for each in said] == [True] * 3 + [False] * 2
     assert transport.submit(SealedBatch("fire", ())) == []
 
 
@@ -145,7 +175,7 @@ def test_what_does_not_answer_as_a_node_does_costs_nothing(terminal: Terminal) -
         lambda _: httpx.Response(503, json={"detail": "stopping"}),
     ):
         client = httpx.Client(transport=httpx.MockTransport(handler))
-        result = terminal.submit(Http(URL, terminal.request_signer, terminal._clock, client))
+        result = terminal.outbox.submit(Http(URL, terminal.request_signer, terminal._clock, client))
         assert isinstance(result.problem, CouldNotRun)
         assert (result.waiting, result.refused) == (1, 0)
     assert replace(terminal.status(), waiting=0).refused == ()

@@ -5,13 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from threading import Barrier, Thread
 from typing import Any
 
 import httpx
 import pytest
 
 from adapters.upload_client import UploadClient
+from gateway.access import RECENT_SECONDS
 from gateway.caller import AUDITOR, OFFICER, TERMINAL
 from ledger.crypto.stream import seal_stream
 from ledger.errors import CouldNotRun, RecordRefused
@@ -131,13 +137,20 @@ BAD_BEGINNINGS: dict[str, tuple[dict[str, str], int]] = {
     "metadata nobody knows": ({**TUS, "Upload-Length": "5", "Upload-Metadata": "path Li4="}, 400),
     "metadata twice": ({**TUS, "Upload-Length": "5", "Upload-Metadata": "filename YQ==,filename YQ=="}, 400),
     "a digest that is none": ({**TUS, "Upload-Length": "5", "Upload-Metadata": "sha256 YWJj"}, 422),
+    "metadata in other letters": ({**TUS, "Upload-Length": "5", "Upload-Metadata": "filename \xe9"}, 400),
+    "metadata that is no text": ({**TUS, "Upload-Length": "5", "Upload-Metadata": "filename /w=="}, 400),
+    "a length in wide digits": ({**TUS, "Upload-Length": "\xb2"}, 400),
+    "two lengths": ({**TUS, "Upload-Length": "5, 6"}, 400),
+    "a length in hexadecimal": ({**TUS, "Upload-Length": "0x5"}, 400),
+    "a length of many digits": ({**TUS, "Upload-Length": "0" * 99 + "5"}, 400),
 }
 
 
 @pytest.mark.parametrize("name", BAD_BEGINNINGS)
 def test_what_cannot_begin(gateway: Gateway, name: str) -> None:
     headers, status = BAD_BEGINNINGS[name]
-    answer = gateway.client("fire").post("/v1/uploads", headers=headers)
+    fields = {key: value.encode("latin-1") for key, value in headers.items()}
+    answer = gateway.client("fire").post("/v1/uploads", headers=fields)
     assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/problem+json")
 
 
@@ -147,6 +160,11 @@ BAD_PIECES: dict[str, tuple[dict[str, str], bytes, int]] = {
     "an offset that is no number": ({"Upload-Offset": "x"}, b"x", 400),
     "an offset with a sign": ({"Upload-Offset": "+0"}, b"x", 400),
     "more than was declared": ({}, b"x" * 11, 413),
+    "an offset behind the end": ({"Upload-Offset": "11"}, b"x", 409),
+    "an offset of many digits": ({"Upload-Offset": "9" * 15}, b"x", 409),
+    "a negative offset": ({"Upload-Offset": "-1"}, b"x", 400),
+    "nothing, from elsewhere": ({"Upload-Offset": "5"}, b"", 409),
+    "a media type with more": ({"Content-Type": "application/offset+octet-stream; x=y"}, b"x", 415),
 }
 
 
@@ -157,6 +175,62 @@ def test_what_cannot_be_appended(gateway: Gateway, name: str) -> None:
     at = place(client, 10)
     assert append(client, at, 0, data, **changes).status_code == status
     assert client.head(at, headers=TUS).headers["Upload-Offset"] == "0"
+
+
+def all_at_once(*works: Callable[[], httpx.Response]) -> list[int]:
+    """The statuses, sorted."""
+    together, found = Barrier(len(works)), []
+
+    def run(work: Callable[[], httpx.Response]) -> None:
+        together.wait(20)
+        found.append(work().status_code)
+
+    threads = [Thread(target=run, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sorted(found)
+
+
+def test_of_many_at_one_offset_one_is_taken_also_at_the_end(gateway: Gateway) -> None:
+    client = gateway.client("fire")
+    at = place(client, 100)
+    pieces = [bytes([number]) * 60 for number in range(5)]
+    assert all_at_once(*(partial(append, client, at, 0, each) for each in pieces)) == [204] + [409] * 4
+    ends = [partial(append, client, at, 60, bytes([number]) * 40) for number in range(4)]
+    looks = [partial(client.head, at, headers=TUS)] * 3
+    assert all_at_once(*ends, *looks) == [200] * 3 + [204] + [409] * 3
+    assert append(client, at, 100, b"").headers["Upload-Offset"] == "100"  # completing it twice
+    assert append(client, at, 100, b"x").status_code == 413
+    name = at.rpartition("/")[2]
+    stored = gateway.site.node.uploads.find("fire", name)
+    outcomes = [submit(client, named(at, bytes([n]) * 60 + bytes([m]) * 40), key=f"{n}{m}")
+                for n in range(5) for m in range(4)]  # fmt: skip
+    taken = [each for each in outcomes if each["outcome"] == "acknowledged"]
+    assert (len(taken), stored.size) == (1, 100), "one of the files that were sent, and no mixture"
+
+
+def test_cancelled_while_its_end_comes_nothing_stays(gateway: Gateway) -> None:
+    client, node = gateway.client("fire"), gateway.site.node
+    for _ in range(5):
+        at = place(client, 10)
+        statuses = all_at_once(partial(append, client, at, 0, bytes(10)), partial(client.delete, at, headers=TUS))
+        assert statuses[0] == 204 and statuses[1] in (204, 404, 503)
+        assert client.head(at, headers=TUS).status_code == 404
+    assert not list(node.blobs.names())
+    assert not list(node.uploads._directory.iterdir())
+
+
+def test_a_key_that_ends_in_mid_upload_sends_no_more(gateway: Gateway) -> None:
+    client = gateway.client("fire", roles={TERMINAL})
+    at = place(client, 10)
+    assert append(client, at, 0, b"YXS\x01").status_code == 204
+    kid = gateway.signer("fire", {TERMINAL}).kid
+    gateway.keys.held[kid] = replace(gateway.keys.held[kid], valid_to=gateway.site.clock() - 1)
+    time.sleep(RECENT_SECONDS)
+    assert append(client, at, 4, b"x").status_code == 401
+    assert gateway.site.node.uploads.find("fire", at.rpartition("/")[2]).received == 4
 
 
 def test_who_may(gateway: Gateway) -> None:

@@ -94,6 +94,35 @@ def test_trailers_do_not_become_header_fields(line: socket.socket) -> None:
     assert [name for name, _ in json.loads(answer(line)[1])["headers"]] == ["host", "x-two"]
 
 
+CHUNKED = "Transfer-Encoding: chunked"
+TWO_READINGS = {
+    "two ways to say how long": head("POST", "/", "Content-Length: 5", CHUNKED) + b"0\r\n\r\n",
+    "two lengths": head("POST", "/", "Content-Length: 5", "Content-Length: 6") + b"hello",
+    "a list of lengths": head("POST", "/", "Content-Length: 5, 5") + b"hello",
+    "a length with a sign": head("POST", "/", "Content-Length: +5") + b"hello",
+    "a negative length": head("POST", "/", "Content-Length: -1"),
+    "a length that no number holds": head("POST", "/", "Content-Length: " + "9" * 23),
+    "a length in hexadecimal": head("POST", "/", "Content-Length: 0x5") + b"hello",
+    "chunks by another name": head("POST", "/", "Transfer-Encoding: xchunked") + b"0\r\n\r\n",
+    "chunks and then something else": head("POST", "/", f"{CHUNKED}, identity") + b"0\r\n\r\n",
+    "a space before the colon": head("POST", "/", "Transfer-Encoding : chunked") + b"0\r\n\r\n",
+    "a chunk of negative length": head("POST", "/", CHUNKED) + b"-1\r\n\r\n",
+    "a chunk longer than it says": head("POST", "/", CHUNKED) + b"5\r\nhelloworld\r\n0\r\n\r\n",
+    "a chunk that no number holds": head("POST", "/", CHUNKED) + b"f" * 17 + b"\r\nhello\r\n0\r\n\r\n",
+    "lines that end otherwise": b"POST / HTTP/1.1\nHost: x\nContent-Length: 5\n\nhello",
+    "a folded line": head("POST", "/", "X: a", " Content-Length: 5"),
+    "a NUL": head("GET", "/", "X: a\0b"),
+}
+
+
+@pytest.mark.parametrize("case", TWO_READINGS)
+def test_what_can_be_read_in_two_ways_is_not_read(line: socket.socket, case: str) -> None:
+    """Else what a proxy takes for a body is a request to us, past whatever the proxy asks of requests."""
+    line.sendall(TWO_READINGS[case] + head("GET", "/smuggled"))
+    assert answer(line)[0] == 400
+    assert ends(line)
+
+
 def test_a_large_body_is_no_long_head(line: socket.socket) -> None:
     for _ in range(2):
         line.sendall(head("POST", "/", f"Content-Length: {BIG}") + bytes(BIG))
