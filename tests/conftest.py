@@ -16,10 +16,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+# tests start hundreds of interpreters: what one has compiled the others need not, whatever the environment says
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if str(ROOT) not in sys.path:
     # test modules import `tests.fixtures`; child processes that the tests start inherit this path
     sys.path.insert(0, str(ROOT))
 
+from ledger.chain.embedded import daemon  # noqa: E402
 from ledger.node import Node  # noqa: E402
 from tests.fixtures.forking import end_forker  # noqa: E402
 from tests.fixtures.node_databases import ON_POSTGRES, drop_databases  # noqa: E402
@@ -36,14 +40,24 @@ MADE_ONCE = {"world", "arrived", "three"}
 
 @pytest.fixture(scope="session", autouse=True)
 def _chains_end_by_themselves() -> Iterator[None]:
-    # whatever happens to the test run, the daemons it started end soon after
+    # whatever happens to the test run, the daemons it started end some time after; not sooner, because one that rests
+    # while its worker does something else is asked again
     before = os.environ.get("YUNXI_CHAIN_IDLE_SECONDS")
-    os.environ["YUNXI_CHAIN_IDLE_SECONDS"] = "60"
+    os.environ["YUNXI_CHAIN_IDLE_SECONDS"] = "300"
     yield
     if before is None:
         os.environ.pop("YUNXI_CHAIN_IDLE_SECONDS", None)
     else:
         os.environ["YUNXI_CHAIN_IDLE_SECONDS"] = before
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _chains_may_take_their_time() -> Iterator[None]:
+    # on a busy machine a chain's start takes ten times as long; a fixture that gives up takes its whole module along
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(daemon, "START_SECONDS", 180.0)
+        patch.setattr(daemon, "STOP_SECONDS", 60.0)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -85,15 +99,22 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
     return make_template(tmp_path_factory.mktemp("template"))
 
 
-@pytest.fixture(scope="session", params=["sqlite", "postgresql"] if POSTGRES_URL else ["sqlite"])
+@pytest.fixture(scope="session")
+def postgres(template: Template) -> Iterator[PostgresServer]:
+    opened = PostgresServer(POSTGRES_URL, template)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"] if POSTGRES_URL else ["sqlite"])
 def server(request: pytest.FixtureRequest, template: Template) -> Iterator[SqliteFiles | PostgresServer]:
     """Where fresh databases come from: every test that uses it runs once for each kind."""
     if request.param == "sqlite":
         yield SqliteFiles(template)
         return
-    opened = PostgresServer(POSTGRES_URL, template)
+    opened: PostgresServer = request.getfixturevalue("postgres")
     yield opened
-    opened.close()
+    opened.rest()
 
 
 @pytest.fixture

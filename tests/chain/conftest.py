@@ -7,7 +7,6 @@ import http.client
 import importlib.util
 import itertools
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -74,7 +73,7 @@ def open_network(directory: Path) -> Network:
     """Create a chain in `directory`, start it and deploy."""
     info = create(directory)
     url = ensure_running(directory)
-    client, deployer = ChainClient(url, info.chain_id, timeout=20), Account.create()
+    client, deployer = ChainClient(url, info.chain_id, timeout=60), Account.create()
     addresses = deploy(client, deployer)
     return Network(
         directory,
@@ -93,14 +92,6 @@ def end(directory: Path) -> None:
     stop(directory)
     if state is not None:
         assert gone(state.pid), f"daemon {state.pid} was left behind"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _short_idle() -> Iterator[None]:
-    # whatever happens to the test run, its daemons end
-    os.environ["YUNXI_CHAIN_IDLE_SECONDS"] = "60"
-    yield
-    del os.environ["YUNXI_CHAIN_IDLE_SECONDS"]
 
 
 @pytest.fixture(scope="session")
@@ -177,7 +168,7 @@ class Proxy:
         handler.wfile.write(body)
 
     def _forward(self, request: dict[str, Any]) -> dict[str, Any]:
-        connection = http.client.HTTPConnection(self._target.hostname or "", self._target.port, timeout=20)
+        connection = http.client.HTTPConnection(self._target.hostname or "", self._target.port, timeout=60)
         try:
             connection.request("POST", "/", json.dumps(request), {"Content-Type": "application/json"})
             answer = json.loads(connection.getresponse().read())

@@ -25,7 +25,7 @@ from ledger.errors import ChainUnreachable, HistoryRefused, KeyRefused
 
 
 def through(proxy: Any, network: Any) -> EvidenceLogContract:
-    client = ChainClient(proxy.url, network.client.chain_id(), timeout=10)
+    client = ChainClient(proxy.url, network.client.chain_id(), timeout=60)
     return EvidenceLogContract(client, network.addresses.evidence_log)
 
 
@@ -213,7 +213,7 @@ def test_a_node_that_has_the_state_but_not_the_event_gives_no_transaction(
 def test_the_answer_is_pending_until_the_confirmations_are_there(network: Any, worker: Any) -> None:
     name, account = network.department()
     log = worker.ListLog(name, 4)
-    pending = step(log, network.evidence_log, account, confirmations=2, wait_seconds=0.1)
+    pending = step(log, network.evidence_log, account, confirmations=2, wait_seconds=3)
     assert pending.finality == PENDING
     for _ in range(2):
         network.department()

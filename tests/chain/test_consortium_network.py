@@ -24,7 +24,8 @@ from ledger.audit import audit_node
 from ledger.chain.anchoring import FINAL, PENDING, Anchored, anchor_once
 from ledger.chain.client import ChainClient, RpcError
 from ledger.chain.consortium.accounts import sending_accounts
-from ledger.chain.consortium.geth import CliqueNetwork, find_geth
+from ledger.chain.consortium.geth import CliqueNetwork
+from ledger.chain.consortium.geth_node import find_geth
 from ledger.chain.contracts import ConsortiumContract, EvidenceLogContract, department_bytes, deploy, wait_for_receipt
 from ledger.departments import add_department
 from ledger.errors import ChainUnreachable, CouldNotRun, HistoryRefused

@@ -122,6 +122,13 @@ def test_suspension_stops_grants_on_either_side_and_revoking_stays_possible(worl
     grants.send("revoke", 0, sender=world.governors["fire"])
 
 
+def test_a_suspended_grantee_is_permitted_nothing_by_a_standing_grant(world, grants):
+    give(world, grants)
+    assert grants.read("permits", 0, request(world))
+    world.vote(["fire", "health", "market"], "suspend", URBAN)
+    assert not grants.read("permits", 0, request(world))
+
+
 ATTACKS = {
     "a stranger grants": ("SharingGrantsUnauthorised", lambda w, g: give(w, g, sender=w.stranger)),
     "the deployer grants": ("SharingGrantsUnauthorised", lambda w, g: give(w, g, sender=w.deployer)),
@@ -144,6 +151,10 @@ ATTACKS = {
     "since yesterday": ("SharingGrantsBackdated", lambda w, g: give(w, g, validFrom=w.chain.now() - DAY)),
     "for ever": ("SharingGrantsValidity", lambda w, g: give(w, g, validTo=0)),
     "for no time": ("SharingGrantsValidity", lambda w, g: give(w, g, validTo=w.chain.now())),
+    "for no time in the future": (
+        "SharingGrantsValidity",
+        lambda w, g: give(w, g, validFrom=w.chain.now() + DAY, validTo=w.chain.now() + DAY),
+    ),
     "for a time already over": (
         "SharingGrantsValidity",
         lambda w, g: give(w, g, validFrom=w.chain.now() - 100, validTo=w.chain.now() - 50),
