@@ -182,6 +182,7 @@ def compose(
         "occurred_at": _written(now),
         "source": {"system": mapping.system, "mapping": mapping.name, "version": str(mapping.version)},
         "feed": mapping.name,
+        "mapping_digest": mapping.digest,
         "seq": period.seq + 1,
         "since": period.since,
         "reached_end": reached_end,

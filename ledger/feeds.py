@@ -237,8 +237,9 @@ def check_feeds(
     3. Rows read are rows sealed, known, quarantined and probes; totals go on from the totals before; and there were
        not more rows at the source than came out.
     4. Each span of the log begins where the one before ended, and has the records and the digest that the report says.
-    5. Rows that came late or back-dated, and sources that shrank, are named as notices.
-    6. The newest report is not overdue, nor is a probe.
+    5. A version of the mapping is one content.
+    6. Rows that came late or back-dated, and sources that shrank, are named as notices.
+    7. The newest report is not overdue, nor is a probe.
 
     `types`: reports are held against their type, as whoever has the department's keys can seal anything.
 
@@ -277,6 +278,7 @@ def check_feeds(
             _check_order(summary, before, report)
             _check_counts(summary, before, report)
             _notice(summary, before, report)
+        _check_versions(summary, found)
         chains[feed].check(summary)
         _check_due(summary, now)
     return [feeds[feed] for feed in sorted(feeds)]
@@ -321,6 +323,17 @@ def _check_order(summary: FeedSummary, before: Mapping[str, Any] | None, report:
             f"no report from {before['occurred_at']} to {report['occurred_at']}; one was due {before['next_due']}"
         )
         summary.add("silent", sentence, report)
+
+
+def _check_versions(summary: FeedSummary, reports: Iterable[Mapping[str, Any]]) -> None:
+    digests: dict[str, str] = {}
+    for report in reports:
+        version = report["source"].get("version")
+        if version is None or "mapping_digest" not in report:
+            continue
+        if digests.setdefault(version, report["mapping_digest"]) != report["mapping_digest"]:
+            sentence = f"report {report['seq']}: version {version} of the mapping says something else than it said before"
+            summary.add("mapping-changed", sentence, report)
 
 
 def _check_counts(summary: FeedSummary, before: Mapping[str, Any] | None, report: Mapping[str, Any]) -> None:

@@ -26,6 +26,7 @@ WARNINGS = frozenset(
         "dated-behind-anchor",
         "checkpoint-missing",
         "feed-counts-differ",
+        "feed-mapping-changed",
         "feed-period-gap",
         "feed-report-unreadable",
         "feed-rows-missing",

@@ -256,6 +256,23 @@ def test_a_feed_that_lost_its_memory_goes_on_behind_the_ledgers_reports(desk, ro
     assert desk.kinds() == ["period-gap", "totals-differ"]
 
 
+def test_another_content_under_the_same_version_shows_where_the_node_forgot_the_first(desk, rows, tmp_path):
+    desk.harness.write(rows(5))
+    desk.run()
+    desk.state = AdapterState(create_engine(f"sqlite:///{tmp_path / 'new.db'}"), lambda: desk.now)
+    desk.head = 'report_every = "2h"'  # no part of what makes records
+    desk.harness.append(rows(5, start=5))
+    desk.run()
+    assert "mapping-changed" not in desk.kinds()
+    desk.state = AdapterState(create_engine(f"sqlite:///{tmp_path / 'newer.db'}"), lambda: desk.now)
+    desk.head = 'blank_values = ["-"]'
+    desk.harness.append(rows(5, start=10))
+    desk.run()
+    (finding,) = (f for f in desk.summary().findings if f.kind == "mapping-changed")
+    assert (finding.level, finding.seq) == ("error", 3)
+    assert finding.sentence == "report 3: version 1 of the mapping says something else than it said before"
+
+
 # ---- what an auditor finds -----------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import create_engine
 
 from adapters.run import Progress, RunReport, check, preview, run
 from adapters.state import AdapterState
-from ledger.errors import HistoryRefused, StorageFailed
+from ledger.errors import HistoryRefused, Malformed, StorageFailed
 
 WORKER = Path(__file__).with_name("worker.py")
 BATCH = 10
@@ -226,6 +226,9 @@ def test_a_run_from_the_start_tries_the_quarantine_again(harness, state, ledger,
     assert feed(harness, state, ledger).read == 0
     corrected = harness.mapping_text().replace('as = "date"', 'as = "date", format = "%d.%m.%Y"')
     harness.mapping_text = lambda: corrected
+    with pytest.raises(Malformed, match='raise "version" to 2'):
+        feed(harness, state, ledger, afresh=True)
+    harness.mapping_text = lambda: corrected.replace("version = 1", "version = 2")
     report = feed(harness, state, ledger, afresh=True)
     # the others are wrong under the new mapping: they go to quarantine, their records stay
     assert (report.sealed, dict(report.by_reason)) == (1, {"bad-date": 12})

@@ -98,6 +98,28 @@ def test_two_officers_decide(parts: Parts) -> None:
     assert parts.log().size == 1
 
 
+def test_a_hold_on_nothing_is_refused(parts: Parts) -> None:
+    for scope, value in (("case", ""), ("everything", "甲-1"), ("", "甲-1")):
+        with pytest.raises(RecordRefused) as caught:
+            placing(parts).place("fire", scope, value, "复议", OFFICERS[:1])
+        assert caught.value.reason == "bad-hold"
+    assert parts.log().size == 0
+
+
+def test_what_is_no_hold_is_not_lifted(parts: Parts) -> None:
+    other = parts.take(submissions(0, 1))[0]
+    with parts.database.reading() as connection, pytest.raises(RecordRefused) as caught:
+        placing(parts).lift(connection, other.record_id, "复议结束", OFFICERS[:1])
+    assert caught.value.reason == "unknown-hold"
+    assert parts.log().size == 1
+
+
+def test_a_subject_that_cannot_be_one_is_not_held() -> None:
+    with pytest.raises(RecordRefused) as caught:
+        subject_index(bytes(32), "uscc", "91350100M000100Y44")
+    assert caught.value.reason == "bad-identifier"
+
+
 def test_what_the_log_is_read_with_is_kept(parts: Parts) -> None:
     gone = parts.take(submissions(0, 1))[0]
     done = forget(parts, gone.record_id)
