@@ -332,7 +332,7 @@ def _check_versions(summary: FeedSummary, reports: Iterable[Mapping[str, Any]]) 
         if version is None or "mapping_digest" not in report:
             continue
         if digests.setdefault(version, report["mapping_digest"]) != report["mapping_digest"]:
-            sentence = f"report {report['seq']}: version {version} of the mapping says something else than it said before"
+            sentence = f"report {report['seq']}: version {version} of the mapping does not say what it said before"
             summary.add("mapping-changed", sentence, report)
 
 

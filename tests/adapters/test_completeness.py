@@ -270,7 +270,7 @@ def test_another_content_under_the_same_version_shows_where_the_node_forgot_the_
     desk.run()
     (finding,) = (f for f in desk.summary().findings if f.kind == "mapping-changed")
     assert (finding.level, finding.seq) == ("error", 3)
-    assert finding.sentence == "report 3: version 1 of the mapping says something else than it said before"
+    assert finding.sentence == "report 3: version 1 of the mapping does not say what it said before"
 
 
 # ---- what an auditor finds -----------------------------------------------------------------------------------------
