@@ -103,10 +103,12 @@ def test_the_copy_of_the_trust_file_is_compared_and_not_relied_on() -> None:
 
 def test_witnesses_of_the_same_hands_are_no_witnesses() -> None:
     own = tuple(replace(w, operator="Fire and Rescue Department") for w in world().trust().witnesses)
-    facts = facts_of(good(), witnesses=own)
+    facts = facts_of(good(), witnesses=own, quorum=0)
     assert facts.counts["witnesses"].state == "absent"
     assert facts.counts["witnesses"].good == 2, "the market bureau's records are witnessed by another"
     assert "proves nothing against" in " ".join(say_level(facts, "witnesses", "en"))
+    refused = verified(good(), witnesses=own, quorum=1)
+    assert {finding.level for finding in refused.findings} == {"witnesses"}, "a quorum is not made of who keeps the log"
 
 
 def test_gaps_are_shown_as_gaps() -> None:
