@@ -39,7 +39,7 @@ class Streams:
         self, department: str, wanted: Wanted, after: Place, seconds: float, may_go_on: Callable[[], bool]
     ) -> AsyncIterator[bytes]:
         """Events past `after`, for so many seconds; a heartbeat carries the place where a resumed stream goes on. Ends
-        when the caller is no longer let in: `may_go_on` is asked before anything is read."""
+        when the caller is no longer let in: `may_go_on` is asked before anything is told."""
         until, place = time.monotonic() + seconds, after
         try:
             self.require_room(department)  # once more: several may have been let in at the same time
@@ -54,9 +54,10 @@ class Streams:
                 while not stopping.done() and (left := until - time.monotonic()) > 0:
                     rung.clear()
                     before = place
+                    found, place = await anyio.to_thread.run_sync(self._read, department, wanted, place)
+                    # behind the read: what came in after the caller was shut out is in no answer
                     if not await anyio.to_thread.run_sync(may_go_on):
                         return
-                    found, place = await anyio.to_thread.run_sync(self._read, department, wanted, place)
                     for event in found:
                         yield _lines(event)
                     if place != before:
