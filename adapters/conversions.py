@@ -353,7 +353,7 @@ def _matching(source: str, patterns: tuple[str, ...], first: int) -> Iterator[da
 def read_time(source: str, pattern: str) -> datetime:
     """`strptime`, but that 上午 and 下午 are %p too, 二〇二六 and 二十五 are numbers, and that numbers without anything
     between them have their full width: it would read 2026115 as a day of January or November. Raises ValueError."""
-    source, pattern = _HAN.sub(_from_han, source.translate(_HALF_WIDTH)), pattern.translate(_HALF_WIDTH)
+    source, pattern = (_HAN.sub(_from_han, text.translate(_HALF_WIDTH)) for text in (source, pattern))
     if "%p" in pattern:
         source = source.replace("上午", "AM").replace("下午", "PM")
     words = _WORD.findall(pattern)

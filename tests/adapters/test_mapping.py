@@ -253,6 +253,7 @@ MADE: list[tuple[str, Any, Any]] = [
     ("as = 'datetime', format = '%Y/%m/%d %p%I:%M'", "2026/3/5 下午12:05", "2026-03-05T12:05:00+08:00"),
     ("as = 'datetime', format = '%Y.%m.%d %p%I:%M'", "2026.3.5 下午3:20", "2026-03-05T15:20:00+08:00"),
     ("as = 'day', format = '%Y年%m月%d日'", "二〇二六年三月五日", "2026-03-05"),
+    ("as = 'day', format = '第一批 %Y年%m月%d日'", "第一批 2026年3月5日", "2026-03-05"),  # numerals of the format's own
     ("as = 'day', format = '%Y年%m月%d日'", "二零二六年十二月三十一日", "2026-12-31"),
     ("as = 'day', format = '%Y年%m月%d日'", "二○二六年十月二十日", "2026-10-20"),
     ("after = '（', before = '）'", "王建国（YF-01）", "YF-01"),
