@@ -18,7 +18,7 @@ from ledger.chain.contracts import (
     department_bytes,
 )
 from ledger.checkpoints import vkeys_of
-from ledger.errors import ChainUnreachable, HistoryRefused, KeyRefused
+from ledger.errors import ChainUnreachable, KeyRefused
 from ledger.formats.checkpoint import Checkpoint, open_checkpoint_by
 from ledger.formats.jwk import from_public_key, kid_of
 from ledger.formats.note import ED25519, VerifierKey
@@ -229,7 +229,7 @@ class ChainRoots:
 
     def _event(self, said: AnchoredEvent, header: Block | None) -> _Event:
         if header is None or header.hash != said.block_hash:  # the chain went on another way since
-            there = self._state(said.size)
+            there = next(self._history(said.size, said.size - 1))
             return _Event(said.size, there.previous_size, self._of(there))
         location = Location(said.block_number, said.block_hash, said.transaction, header.timestamp)
         return _Event(said.size, said.previous_size, Anchored(said.size, said.root, header.timestamp, location))
@@ -237,20 +237,11 @@ class ChainRoots:
     def _without_event(self, after: int, upto: int, size: int) -> Iterator[Anchored]:
         """The anchors from above `after` to `upto`, by the contract's state alone: from `size`, which is anchored, back
         to the one before it, and so on."""
-        sizes: list[int] = []
-        while size > after:
-            if size <= upto:
-                sizes.append(size)
-            size = self._state(size).previous_size
-        for found in reversed(sizes):
-            yield self._of(self._state(found))
+        for there in reversed([found for found in self._history(size, after) if found.size <= upto]):
+            yield self._of(there)
 
-    def _state(self, size: int) -> AnchoredRoot:
-        """What the contract has of a size that something says is anchored."""
-        anchored = self.contract.root_at(department_bytes(self.department), size)
-        if anchored is None or anchored.previous_size >= size:
-            raise HistoryRefused(f"The chain contradicts itself: it names an anchor of size {size:,} and has none.")
-        return anchored
+    def _history(self, size: int, after: int = 0) -> Iterator[AnchoredRoot]:
+        return self.contract.history(department_bytes(self.department), size, after)
 
     def _of(self, there: AnchoredRoot) -> Anchored:
         return Anchored(there.size, there.root, there.timestamp, self.location_of(there.size))

@@ -30,6 +30,7 @@ from ledger.formats.sdjwt import parse_presentation, parse_statement
 from ledger.formats.tlogproof import TlogProof
 from ledger.node import Node
 from ledger.receipts import make_receipts
+from ledger.records import unit_of
 from ledger.store.models import case_entries, position_of
 from ledger.store.reading import EntryRow, LogRow, read_logs, read_positions
 
@@ -216,7 +217,7 @@ class Gathering:
         if texts:
             self._learn(connection, statement.type, row.record_id, units)
         shown = {unit for unit in units if self._shows(statement.type, unit, units[unit])}
-        kept = [text for text in texts if _unit_of(text) in shown]
+        kept = [text for text in texts if unit_of(text) in shown]
         self._note_withheld(statement.type, row.record_id, units, shown)
         return self._found(
             self._log.department,
@@ -399,11 +400,6 @@ class Gathering:
 def _units(texts: Iterable[bytes]) -> dict[str, dict[str, Any]]:
     decoded = [orjson.loads(b64url_decode(text.decode("ascii"), "disclosure")) for text in texts]
     return {unit: members for _, unit, members in decoded}
-
-
-def _unit_of(text: bytes) -> str:
-    unit: str = orjson.loads(b64url_decode(text.decode("ascii"), "disclosure"))[1]
-    return unit
 
 
 def _date(occurred: object) -> str | None:

@@ -357,13 +357,14 @@ class EvidenceLogContract(Contract):
             raise
         return AnchoredRoot(found, root, previous, number, timestamp)
 
-    def history(self, log_id: bytes) -> Iterator[AnchoredRoot]:
-        """Every anchor of a log, newest first, one call each."""
-        size = self.head(log_id).size
-        while size:
+    def history(self, log_id: bytes, newest: int | None = None, after: int = 0) -> Iterator[AnchoredRoot]:
+        """Every anchor of a log from the size `newest` (None: the newest there is) back to those above `after`, newest
+        first, one call each. Raises HistoryRefused where the chain contradicts itself."""
+        size = self.head(log_id).size if newest is None else newest
+        while size > after:
             anchored = self.root_at(log_id, size)
-            if anchored is None:
-                raise HistoryRefused(f"The chain dropped the anchor at size {size} while its history was read.")
+            if anchored is None or anchored.previous_size >= size:
+                raise HistoryRefused(f"The chain contradicts itself: it names an anchor of size {size:,} and has none.")
             yield anchored
             size = anchored.previous_size
 

@@ -47,6 +47,8 @@ class Node:
         number = size // 2 * EVERY
         return AnchoredRoot(size, _hash("root", size), size - 2, number, 1_000 + number)
 
+    history = EvidenceLogContract.history
+
     def lineage(self) -> tuple[str, ...]:
         return ("0x0",)
 
@@ -157,6 +159,14 @@ def test_a_chain_that_contradicts_itself(monkeypatch: pytest.MonkeyPatch) -> Non
     node = Node(100)
     with pytest.raises(HistoryRefused, match="contradicts itself"):
         list(ChainRoots(cast(EvidenceLogContract, node), "fire", 300).between(0, 300))
+
+
+def test_an_event_of_no_size_on_a_block_that_went_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Node(3)
+    event = AnchoredEvent(0, _hash("root", 0), 0, EVERY, _hash("gone"), _hash("tx", 0))
+    monkeypatch.setattr(node, "anchored_events", lambda *_: [event])
+    with pytest.raises(HistoryRefused, match="names an anchor of size 0"):
+        list(roots(node).between(0, 6))
 
 
 def test_what_was_too_much_is_not_asked_for_again_at_once() -> None:
